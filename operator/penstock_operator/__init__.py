@@ -1,0 +1,1 @@
+"""The Penstock operator: TrainingJobs on Kubernetes, reconciled level by level."""

@@ -1,0 +1,1 @@
+"""Progress reports and helpers for programs that run inside a TrainingJob."""
