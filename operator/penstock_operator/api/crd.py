@@ -1,0 +1,190 @@
+"""The CRD and the API reference page, generated from the pydantic models.
+
+`python -m penstock_operator.api.crd [FOLDER]` writes manifests/crds/trainingjobs.penstock.dev.yaml and docs/api.md; a test
+regenerates both and compares. pydantic's JSON schema is not structural (it has $ref, anyOf with null, additionalProperties
+beside properties), so `structural` rewrites it into what apiextensions.k8s.io/v1 accepts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from penstock_operator import names
+from penstock_operator.api.status import TrainingJobStatus
+from penstock_operator.api.trainingjob import PRINTER_COLUMNS, ROOT_RULES, TrainingJobSpec
+
+Schema = dict[str, Any]
+
+_DROPPED = ("title", "additionalProperties", "$defs", "discriminator")
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """The model's OpenAPI v3 structural schema: references inlined, null dropped, enums and constants typed."""
+    raw = model.model_json_schema(by_alias=True)
+    return _convert(raw, raw.get("$defs", {}))
+
+
+def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[1]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+        return _convert(node, definitions)
+    if "anyOf" in node:
+        variants = [variant for variant in node["anyOf"] if variant != {"type": "null"}]
+        if len(variants) != 1:
+            raise ValueError(f"a union has no structural schema: {node}")
+        node = {**variants[0], **{key: value for key, value in node.items() if key != "anyOf"}}
+        return _convert(node, definitions)
+    built: Schema = {}
+    for key, value in node.items():
+        if key == "properties":
+            built[key] = {name: _convert(schema, definitions) for name, schema in value.items()}
+        elif key == "items":
+            built[key] = _convert(value, definitions)
+        elif key == "additionalProperties" and isinstance(value, dict):
+            built[key] = _convert(value, definitions)
+        elif key == "maxLength" and node.get("type") == "object":
+            built["maxProperties"] = value
+        elif key == "default" and (value is None or value in ({}, [])):
+            continue  # the parser supplies empty values; a default in the CRD would only be written into every object
+        elif key not in _DROPPED:
+            built[key] = value
+    return built
+
+
+def crd() -> Schema:
+    """The CustomResourceDefinition of TrainingJob as a plain object."""
+    spec, status = structural(TrainingJobSpec), structural(TrainingJobStatus)
+    for field in ("workers", "mpi", "runPolicy"):
+        # An empty object here lets the API server fill in the defaults below it, so users and CEL rules see them.
+        spec["properties"][field]["default"] = {}
+    columns = []
+    for name, kind, path, priority in PRINTER_COLUMNS:
+        columns.append({"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {}))
+    version = {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": columns,
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.workers.replicas",
+                "statusReplicasPath": ".status.workers.desired",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+        "schema": {
+            "openAPIV3Schema": {
+                "description": "TrainingJob runs one distributed training: N workers, an MPI ring over ssh, one program.",
+                "type": "object",
+                "required": ["spec"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "spec": spec,
+                    "status": status,
+                },
+                "x-kubernetes-validations": list(ROOT_RULES),
+            }
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{names.PLURAL}.{names.GROUP}",
+            "labels": {"app.kubernetes.io/name": "penstock", "app.kubernetes.io/part-of": "penstock"},
+        },
+        "spec": {
+            "group": names.GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": names.KIND,
+                "listKind": f"{names.KIND}List",
+                "plural": names.PLURAL,
+                "singular": names.KIND.lower(),
+                "shortNames": ["tj"],
+                "categories": ["kubeflow", "training"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def crd_yaml() -> str:
+    return "# Generated by `make generate` from operator/penstock_operator/api; do not edit.\n" + yaml.safe_dump(
+        crd(), sort_keys=False, width=150, allow_unicode=True
+    )
+
+
+def reference() -> str:
+    """docs/api.md: one table row per field, in the order of the models."""
+    lines = [
+        "# TrainingJob API reference",
+        "",
+        f"`{names.API_VERSION}`, kind `{names.KIND}`, short name `tj`. Generated by `make generate` from the types; do not edit.",
+    ]
+    for title, model in (("spec", TrainingJobSpec), ("status", TrainingJobStatus)):
+        lines += ["", f"## {title}", "", "| field | type | default | meaning |", "|---|---|---|---|"]
+        lines += list(_rows(structural(model), f"{title}."))
+    lines += ["", "## Rules over the whole object", ""]
+    lines += [f"- {one['message']}" for one in ROOT_RULES]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(schema: Schema, prefix: str) -> Iterator[str]:
+    required = set(schema.get("required", ()))
+    for name, field in schema["properties"].items():
+        items = field.get("items", {})
+        default = "required" if name in required else _default(field)
+        yield f"| `{prefix}{name}` | {_type(field)} | {default} | {_meaning(field)} |"
+        if "properties" in field:
+            yield from _rows(field, f"{prefix}{name}.")
+        elif "properties" in items:
+            yield from _rows(items, f"{prefix}{name}[].")
+
+
+def _type(field: Schema) -> str:
+    if "enum" in field:
+        return " \\| ".join(map(str, field["enum"]))
+    if field.get("type") == "array":
+        return f"[]{_type(field['items'])}"
+    if isinstance(field.get("additionalProperties"), dict):
+        return f"map of {_type(field['additionalProperties'])}"
+    if field.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    return str(field.get("type", "any"))
+
+
+def _default(field: Schema) -> str:
+    return f"`{field['default']}`" if field.get("default") not in (None, {}) else ""
+
+
+def _meaning(field: Schema) -> str:
+    rules = [one["message"] for one in field.get("x-kubernetes-validations", ())]
+    bounds = [
+        f"{label} {field[key]}"
+        for key, label in (("minimum", "≥"), ("maximum", "≤"))
+        if key in field and field[key] < 2**31 - 1
+    ]
+    parts = [field.get("description", ""), *(f"Rule: {one}." for one in rules), *([", ".join(bounds) + "."] if bounds else [])]
+    return " ".join(part for part in parts if part).replace("|", "\\|").replace("\n", " ")
+
+
+def main(root: Path) -> None:
+    (root / "manifests/crds").mkdir(parents=True, exist_ok=True)
+    (root / f"manifests/crds/{names.PLURAL}.{names.GROUP}.yaml").write_text(crd_yaml())
+    (root / "docs").mkdir(exist_ok=True)
+    (root / "docs/api.md").write_text(reference())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

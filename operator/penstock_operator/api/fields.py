@@ -1,0 +1,46 @@
+"""The pieces the API models are made of: the frozen base model, Kubernetes scalar types, and how they show in the CRD.
+
+A pydantic field carries everything the CRD needs: description, bounds, defaults and, through `extension(...)`, the
+`x-kubernetes-*` keys. crd.py turns the models into an OpenAPI v3 structural schema; nothing is written twice.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+
+class ApiModel(BaseModel):
+    """Frozen, camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+def rule(expression: str, message: str, *, field_path: str | None = None, reason: str = "FieldValueInvalid") -> dict[str, Any]:
+    """One CEL rule, as the API server wants it in x-kubernetes-validations."""
+    built = {"rule": expression, "message": message, "reason": reason}
+    if field_path:
+        built["fieldPath"] = field_path
+    return built
+
+
+def extension(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """`json_schema_extra` for a field or model: CEL rules and other schema keys (`list_type="map"` → x-kubernetes-list-type)."""
+    built: dict[str, Any] = {}
+    if rules:
+        built["x-kubernetes-validations"] = list(rules)
+    for key, value in keys.items():
+        built["x-kubernetes-" + key.replace("_", "-")] = value
+    return built
+
+
+OpenObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+"""A Kubernetes object we pass through untouched (pod template parts): the API server checks it when the pod is created."""
+
+Quantity = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32})]
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1, json_schema_extra={"format": "int32"})]
+BigCount = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]

@@ -1,0 +1,292 @@
+"""What the user writes: `spec` of a TrainingJob, typed once. CRD, CEL rules, reference page and parser all come from here.
+
+Wrong input is refused at apply time by this schema; what only the cluster can know becomes a `Stalled` condition.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from penstock_operator import names
+from penstock_operator.api.fields import ApiModel, OpenObject, Quantity, extension, rule
+
+_RESERVED_MOUNTS = (names.RING_PATH, names.HOSTS_PATH, "/dev/shm")
+
+
+class Backend(StrEnum):
+    """How the ranks are started."""
+
+    HOROVOD = "Horovod"
+    MPI = "MPI"
+
+
+class MPIImplementation(StrEnum):
+    OPEN_MPI = "OpenMPI"
+    MPICH = "MPICH"
+    INTEL = "Intel"
+
+
+class CleanPodPolicy(StrEnum):
+    ALL = "All"
+    RUNNING = "Running"
+    NONE = "None"
+
+
+class EnvVar(ApiModel):
+    """An environment variable that reaches every rank on every worker, whatever its value holds."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Name, a C identifier. Names that start with PENSTOCK_ are the operator's own.",
+        json_schema_extra=extension(
+            rule("!self.startsWith('PENSTOCK_')", "names that start with PENSTOCK_ are set by the operator; choose another")
+        ),
+    )
+    value: str | None = Field(default=None, max_length=65536, description="Literal value. $(OTHER) is expanded by the kubelet.")
+    value_from: OpenObject | None = Field(
+        default=None,
+        description="Source of the value, as in a container: fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef.",
+    )
+
+
+class Resources(ApiModel):
+    """Compute resources of one container, as in a pod."""
+
+    requests: dict[str, Quantity] = Field(
+        default_factory=dict, max_length=32, description="Minimum amounts. Default: the limits."
+    )
+    limits: dict[str, Quantity] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Maximum amounts. Extended resources (nvidia.com/gpu, vpc.amazonaws.com/efa) go here.",
+    )
+
+
+class TemplateMetadata(ApiModel):
+    """Labels and annotations for the pods. `penstock.dev/` keys are the operator's own."""
+
+    labels: dict[str, str] = Field(default_factory=dict, max_length=64, description="Labels added to the pods.")
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=64, description="Annotations added to the pods.")
+
+
+class PodTemplate(ApiModel):
+    """The last word on the pods: merged over what the operator builds, with the strategic-merge rules of a pod."""
+
+    metadata: TemplateMetadata = Field(default_factory=TemplateMetadata, description="Labels and annotations.")
+    spec: OpenObject = Field(
+        default_factory=dict, description="Any part of a pod spec. The main container is called `worker` or `launcher`."
+    )
+
+
+class Workers(ApiModel):
+    """The pods the ranks run in."""
+
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=names.MAX_WORKERS,
+        description="Worker pods. Changing it restarts the ring with the new size.",
+        json_schema_extra={"format": "int32"},
+    )
+    slots: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Ranks per worker. Default: the worker's nvidia.com/gpu limit, else 1.",
+        json_schema_extra={"format": "int32"},
+    )
+    resources: Resources = Field(default_factory=Resources, description="Resources of the worker container.")
+    template: PodTemplate = Field(default_factory=PodTemplate, description="Merged over the built worker pod.")
+
+
+class Launcher(ApiModel):
+    """The pod mpirun runs in. It is created when every worker is Ready, in every path."""
+
+    resources: Resources = Field(
+        default_factory=lambda: Resources(requests={"cpu": "100m", "memory": "128Mi"}, limits={"memory": "1Gi"}),
+        description="Resources of the launcher container. Default: 100m CPU and 128Mi requested, 1Gi memory limit.",
+    )
+    template: PodTemplate = Field(default_factory=PodTemplate, description="Merged over the built launcher pod.")
+    colocate: bool = Field(
+        default=False,
+        description="Place the launcher on the node of worker 0, with the workers' node selector and tolerations, so that no other node is held for it.",
+    )
+
+
+class MPI(ApiModel):
+    """Which mpirun the image holds, and arguments for it."""
+
+    implementation: MPIImplementation = Field(default=MPIImplementation.OPEN_MPI, description="The MPI of the image.")
+    args: list[Annotated[str, StringConstraints(min_length=1, max_length=4096)]] = Field(
+        default_factory=list, max_length=64, description="Arguments for mpirun, put before the program."
+    )
+
+
+class Volume(ApiModel):
+    """One volume, mounted in every worker and in the launcher. Exactly one source."""
+
+    name: Annotated[str, StringConstraints(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
+        description="Name, unique in the job."
+    )
+    mount_path: Annotated[str, StringConstraints(min_length=2, max_length=1024, pattern=r"^/[^:]*[^:/]$")] = Field(
+        description="Absolute path in the containers, without a trailing slash.",
+        json_schema_extra=extension(
+            rule(
+                f"!(self in {list(_RESERVED_MOUNTS)!r})",
+                f"{', '.join(_RESERVED_MOUNTS)} are the operator's own mounts; choose another path",
+            )
+        ),
+    )
+    sub_path: str | None = Field(default=None, max_length=1024, description="Path inside the volume.")
+    read_only: bool = Field(default=False, description="Mount read-only.")
+    persistent_volume_claim: OpenObject | None = Field(default=None, description="`{claimName: …}`, in the job's namespace.")
+    empty_dir: OpenObject | None = Field(default=None, description="Scratch space, one for each pod.")
+    config_map: OpenObject | None = Field(default=None, description="`{name: …}`, as in a pod.")
+    secret: OpenObject | None = Field(default=None, description="`{secretName: …}`, as in a pod.")
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The pod volume's source, as a pod spec wants it."""
+        for key, value in (
+            ("persistentVolumeClaim", self.persistent_volume_claim),
+            ("emptyDir", self.empty_dir),
+            ("configMap", self.config_map),
+            ("secret", self.secret),
+        ):
+            if value is not None:
+                return {key: value}
+        raise ValueError(f"volume {self.name}: no source")  # the CEL rule on `volumes` refuses this at apply
+
+
+class RunPolicy(ApiModel):
+    """How long, how often and what stays."""
+
+    suspend: bool = Field(
+        default=False, description="True deletes the pods and keeps everything else; false starts them again."
+    )
+    max_restarts: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="Restarts after the program failed. Losses of nodes and pods do not count.",
+        json_schema_extra={"format": "int32"},
+    )
+    active_deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fail the job when it has been active this long; the clock starts again on resume.",
+        json_schema_extra={"format": "int64"},
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        description="Delete the finished job after this time. Default: keep it.",
+        json_schema_extra={"format": "int32"},
+    )
+    clean_pod_policy: CleanPodPolicy = Field(
+        default=CleanPodPolicy.RUNNING,
+        description="Pods to delete when the job has finished: All, those still Running (finished ones stay for their logs), or None.",
+    )
+
+
+class TrainingJobSpec(ApiModel):
+    """Desired state of a TrainingJob."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] = Field(
+        description="Image of the workers and the launcher; holds mpirun, sshd, bash and the framework."
+    )
+    command: list[Annotated[str, StringConstraints(max_length=65536)]] = Field(
+        min_length=1,
+        max_length=256,
+        description="The program every rank runs, as argv; never a shell string.",
+        json_schema_extra=extension(
+            rule("self[0] != ''", "the first element is the program; it must not be empty"), list_type="atomic"
+        ),
+    )
+    env: list[EnvVar] = Field(
+        default_factory=list,
+        max_length=256,
+        description="Environment of every rank.",
+        json_schema_extra=extension(list_type="map", list_map_keys=["name"]),
+    )
+    env_from: list[OpenObject] = Field(
+        default_factory=list,
+        max_length=64,
+        description="ConfigMaps and Secrets whose keys become environment of every rank, as in a container.",
+    )
+    backend: Backend = Field(default=Backend.HOROVOD, description="Horovod: mpirun with Horovod's settings. MPI: plain mpirun.")
+    workers: Workers = Field(default_factory=Workers, description="The worker pods.")
+    launcher: Launcher = Field(default_factory=Launcher, description="The launcher pod.")
+    mpi: MPI = Field(default_factory=MPI, description="MPI implementation and arguments.")
+    volumes: list[Volume] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Volumes of every pod of the job.",
+        json_schema_extra=extension(
+            rule(
+                "self.all(v, self.exists_one(w, w.mountPath == v.mountPath))",
+                "two volumes have the same mountPath; each needs its own",
+                reason="FieldValueDuplicate",
+            ),
+            rule(
+                "self.all(v, [has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), has(v.secret)].filter(x, x).size() == 1)",
+                "each volume needs exactly one of persistentVolumeClaim, emptyDir, configMap, secret",
+            ),
+            list_type="map",
+            list_map_keys=["name"],
+        ),
+    )
+    run_policy: RunPolicy = Field(default_factory=RunPolicy, description="Suspension, restarts, deadlines and clean-up.")
+
+    @property
+    def slots(self) -> int:
+        """Ranks per worker: the explicit number, else the GPUs of the worker, else 1."""
+        if self.workers.slots is not None:
+            return self.workers.slots
+        gpus = str(self.workers.resources.limits.get("nvidia.com/gpu", "0"))
+        return max(1, int(gpus)) if gpus.isdigit() else 1
+
+    @property
+    def ranks(self) -> int:
+        return self.slots * self.workers.replicas
+
+
+_UNLESS_SUSPENDED = "oldSelf.spec.?runPolicy.?suspend.orValue(false) || "
+
+ROOT_RULES = (
+    rule(
+        f"self.metadata.name.size() <= {names.MAX_NAME_LENGTH}",
+        f"metadata.name must be at most {names.MAX_NAME_LENGTH} characters: its pods are called <name>-worker-<index>-a<attempt>, and that is their host name",
+    ),
+    rule(
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "metadata.name must start with a letter and hold only lower-case letters, digits and '-': it becomes a host name",
+    ),
+    *(
+        rule(
+            f"{_UNLESS_SUSPENDED}self.spec.{field} == oldSelf.spec.{field}",
+            f"spec.{field} cannot change while the job is active; set spec.runPolicy.suspend first",
+            field_path=f".spec.{field}",
+            reason="FieldValueForbidden",
+        )
+        for field in ("image", "command", "backend", "mpi")
+    ),
+)
+"""Rules over the whole object: they need metadata.name, or the old spec beside the new one."""
+
+PRINTER_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Reason", "string", ".status.reason", 0),
+    ("Workers", "string", ".status.summary.workers", 0),
+    ("Progress", "string", ".status.summary.progress", 0),
+    ("ETA", "string", ".status.summary.eta", 0),
+    ("Restarts", "integer", ".status.summary.restarts", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Loss", "number", ".status.progress.metrics.loss", 1),
+    ("Samples/s", "number", ".status.progress.samplesPerSecond", 1),
+    ("Launcher", "string", ".status.launcher.pod", 1),
+    ("Image", "string", ".spec.image", 1),
+)
+"""Name, type, JSONPath and priority (1 = only with -o wide)."""

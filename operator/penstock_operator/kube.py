@@ -1,0 +1,130 @@
+"""The Kubernetes client of the reconcilers: aiohttp, orjson and plain dicts.
+
+Why our own: with one process, 32 connections and the same API server, this path does 330 to 460 writes a second at 0.7 ms of
+CPU each; httpx-based clients (lightkube, kr8s) do 120 at 8 to 9 ms, the official client less. Burst speed is what the project
+exists for. Watches and re-listing stay kopf's.
+
+Nothing is retried here: a failed call raises, and the queue brings the key back with back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import orjson
+
+from penstock_operator import names
+from penstock_operator.credentials import Credentials
+
+Object = dict[str, Any]
+
+_PATHS = {
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+    "Lease": "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
+    "Event": "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
+    names.KIND: f"/apis/{names.API_VERSION}/namespaces/{{namespace}}/{names.PLURAL}",
+}
+
+_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+_MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": "application/json"}
+
+
+class ApiError(Exception):
+    """The API server said no. `reason` is its machine-readable word (NotFound, AlreadyExists, Conflict, Forbidden, Invalid…)."""
+
+    def __init__(self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message, self.details = status, reason, message, details or {}
+
+
+class ApiUnreachable(Exception):
+    """No answer at all: refused, cut off or timed out."""
+
+
+class Kube:
+    """A session with one API server. Use as an async context manager."""
+
+    def __init__(self, credentials: Credentials, *, connections: int = 48, timeout: float = 30.0) -> None:
+        self._credentials = credentials
+        self._connections = connections
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=10)
+        self._session: aiohttp.ClientSession | None = None
+        self.requests: dict[tuple[str, int], int] = {}
+        """Answers so far by (verb, status code); 0 stands for no answer. For metrics and for tests of silence."""
+
+    async def __aenter__(self) -> Kube:
+        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._credentials.ssl_context(), keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def create(self, body: Object) -> Object:
+        """POST. Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it
+        never takes over an object of the same name that is somebody else's: that is a 409 AlreadyExists."""
+        path = self._path(body["kind"], body["metadata"]["namespace"])
+        return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", body)
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        return await self._request("GET", self._path(kind, namespace, name))
+
+    async def list(self, kind: str, namespace: str, query: str = "") -> Object:
+        return await self._request("GET", self._path(kind, namespace) + query)
+
+    async def update(self, body: Object) -> Object:
+        """PUT, with the resourceVersion in `body` as the lock."""
+        metadata = body["metadata"]
+        return await self._request("PUT", self._path(body["kind"], metadata["namespace"], metadata["name"]), body)
+
+    async def patch_status(self, namespace: str, name: str, resource_version: str, patch: Object) -> Object:
+        """Merge-patch the status of a TrainingJob, only if it is still the version the patch was computed from."""
+        path = self._path(names.KIND, namespace, name) + f"/status?fieldManager={names.FIELD_MANAGER}"
+        body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
+        return await self._request("PATCH", path, body, headers=_MERGE_PATCH)
+
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None:
+        """Delete this very object; a namesake with another uid is left alone."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        await self._request("DELETE", self._path(kind, namespace, name), body)
+
+    def _path(self, kind: str, namespace: str, name: str | None = None) -> str:
+        path = _PATHS[kind].format(namespace=namespace)
+        return f"{path}/{name}" if name else path
+
+    async def _request(self, verb: str, path: str, body: Object | None = None, *, headers: dict[str, str] = _JSON) -> Object:
+        assert self._session is not None, "use Kube as an async context manager"
+        if token := self._credentials.token():
+            headers = {**headers, "Authorization": f"Bearer {token}"}
+        data = orjson.dumps(body) if body is not None else None
+        try:
+            async with self._session.request(verb, self._credentials.server + path, data=data, headers=headers) as response:
+                raw = await response.read()
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            self._count(verb, 0)
+            raise ApiUnreachable(f"{verb} {path.partition('?')[0]}: {error or type(error).__name__}") from error
+        self._count(verb, response.status)
+        if response.status >= 400:
+            raise _error(response.status, raw)
+        parsed: Object = orjson.loads(raw)
+        return parsed
+
+    def _count(self, verb: str, status: int) -> None:
+        self.requests[verb, status] = self.requests.get((verb, status), 0) + 1
+
+
+def _error(status: int, raw: bytes) -> ApiError:
+    try:
+        answer = orjson.loads(raw)
+        return ApiError(status, answer.get("reason") or "Unknown", answer.get("message") or "", answer.get("details"))
+    except (orjson.JSONDecodeError, AttributeError):
+        return ApiError(status, "Unknown", raw[:200].decode(errors="replace"))

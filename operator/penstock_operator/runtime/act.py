@@ -1,0 +1,131 @@
+"""Carry out a plan: status and new children side by side, then deletions, then events.
+
+Deletions wait for the status write, so that what was decided is on record before the evidence goes. The write is conditional
+on the version the plan was computed from: a plan made from stale facts changes nothing and the key comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from penstock_operator import names
+from penstock_operator.kube import ApiError, Kube
+from penstock_operator.names import Reason
+from penstock_operator.runtime.lister import Lister, SlimJob
+from penstock_operator.runtime.queue import Key
+from penstock_operator.runtime.recorder import Recorder
+from penstock_operator.trainingjob.children.common import Child
+from penstock_operator.trainingjob.events import events
+from penstock_operator.trainingjob.observe import Refusal
+from penstock_operator.trainingjob.status import difference
+from penstock_operator.trainingjob.verdict import Plan, Removal
+
+
+class Refused(Exception):
+    """The API server will not take a child as it is; waiting or changing something may help, asking again at once does not."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+class Actor:
+    """Turns plans into API calls."""
+
+    def __init__(self, kube: Kube, lister: Lister, recorder: Recorder, refusal_retry: timedelta) -> None:
+        self._kube, self._lister, self._recorder, self._refusal_retry = kube, lister, recorder, refusal_retry
+
+    async def act(self, key: Key, job: SlimJob, plan: Plan, now: datetime) -> Refusal | None:
+        """Do what the plan says. Returns a refusal when a child was not taken; raises ApiError when the call may be repeated."""
+        if plan.remove_job:
+            await self._remove_job(key, job)
+            return None
+        results = await asyncio.gather(
+            self._write_status(key, job, plan),
+            *(self._create(key, job, child) for child in plan.create),
+            return_exceptions=True,
+        )
+        refused = [result for result in results if isinstance(result, Refused)]
+        errors = [result for result in results if isinstance(result, BaseException) and not isinstance(result, Refused)]
+        if errors:
+            raise errors[0]
+        if plan.remove:
+            await asyncio.gather(*(self._remove(key, removal) for removal in plan.remove))
+        if refused:
+            return Refusal(refused[0].reason, refused[0].message, now + self._refusal_retry)
+        return None
+
+    async def _write_status(self, key: Key, job: SlimJob, plan: Plan) -> None:
+        if plan.status is None:
+            return
+        old = job["status"]
+        patch = difference(old, plan.status)
+        if not patch:
+            return
+        written = await self._kube.patch_status(*key, job["metadata"]["resourceVersion"], patch)
+        self._lister.wrote(key, written)
+        for event in events(old, plan.status):
+            self._recorder.record(job, event)
+
+    async def _create(self, key: Key, job: SlimJob, child: Child) -> None:
+        kind, name = child["kind"], child["metadata"]["name"]
+        try:
+            made = await self._kube.create(child)
+        except ApiError as error:
+            if error.reason == "AlreadyExists":
+                await self._check_ours(key, job, kind, name)
+                return
+            if refusal := _refusal(error, kind, name):
+                raise refusal from error
+            raise
+        if kind == "Pod":
+            self._lister.created(key, made)
+
+    async def _check_ours(self, key: Key, job: SlimJob, kind: str, name: str) -> None:
+        """A namesake is ours when its controller is this very job. A Secret's name holds the job's uid, so it is."""
+        if kind == "Secret":
+            return
+        try:
+            found = await self._kube.get(kind, key[0], name)
+        except ApiError as error:
+            if error.reason == "NotFound":  # gone between the two calls; the next look makes it
+                return
+            raise
+        owners = found["metadata"].get("ownerReferences") or ()
+        if any(one.get("controller") and one["uid"] == job["metadata"]["uid"] for one in owners):
+            if kind == "Pod":
+                self._lister.created(key, found)
+            return
+        raise Refused(
+            Reason.NAME_CONFLICT, f"{kind} {name} exists and is not part of this job; delete or rename it, or rename the job"
+        )
+
+    async def _remove(self, key: Key, removal: Removal) -> None:
+        try:
+            await self._kube.delete("Pod", key[0], removal.pod.name, uid=removal.pod.uid)
+        except ApiError as error:
+            if error.reason not in ("NotFound", "Conflict"):  # Conflict: the uid is another's by now
+                raise
+
+    async def _remove_job(self, key: Key, job: SlimJob) -> None:
+        try:
+            await self._kube.delete(names.KIND, *key, uid=job["metadata"]["uid"])
+        except ApiError as error:
+            if error.reason not in ("NotFound", "Conflict"):
+                raise
+
+
+def _refusal(error: ApiError, kind: str, name: str) -> Refused | None:
+    """Tell a refusal from a passing trouble. Source: quota and PodSecurity admission answer 403, validation 422."""
+    causes = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in error.details.get("causes") or ())
+    if error.status == 403 and "exceeded quota" in error.message:
+        return Refused(
+            Reason.QUOTA_EXCEEDED,
+            f"{kind} {name}: {error.message.partition(': ')[2] or error.message}; free or raise the quota",
+        )
+    if error.status == 403 and "because it is being terminated" in error.message:
+        return None
+    if error.status in (400, 403, 422):
+        return Refused(Reason.POD_REFUSED, f"{kind} {name} was refused: {causes or error.message}")
+    return None

@@ -1,0 +1,232 @@
+"""What a decision may look at: the job, slim views of its pods, and the few facts that live in memory.
+
+`pod_view` runs once per watch event and keeps the fields decisions need: a thousand jobs with their pods then cost a few
+megabytes, not a few hundred. Nothing here does I/O; `Observed` is all that `plan` sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from penstock_operator import names
+from penstock_operator.api.trainingjob import TrainingJobSpec
+
+# Reasons with which Kubernetes itself ends a pod; none is the program's fault.
+# Source: kubelet eviction and shutdown managers, pod garbage collector, scheduler preemption.
+INFRASTRUCTURE_POD_REASONS = frozenset(
+    {
+        "Evicted",
+        "NodeLost",
+        "NodeShutdown",
+        "Terminated",
+        "Shutdown",
+        "Preempting",
+        "Preempted",
+        "UnexpectedAdmissionError",
+        "NodeAffinity",
+        "OutOfcpu",
+        "OutOfmemory",
+        "OutOfpods",
+        "OutOfnvidia.com/gpu",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod of a job. Times are aware datetimes in UTC; `exit_code` is that of the main container, once it ended."""
+
+    name: str
+    uid: str
+    owner_uid: str
+    role: str
+    index: int
+    attempt: int
+    phase: str
+    deleting: bool
+    ready: bool = False
+    ip: str = ""
+    node: str = ""
+    host_ip: str = ""
+    reason: str = ""
+    message: str = ""
+    disrupted: bool = False
+    unschedulable: str = ""
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    running_since: datetime | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    exit_reason: str = ""
+    exit_message: str = ""
+    finished_at: datetime | None = None
+    workers: int = 0
+    created: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The main container ended, or the pod did. A Katib or Istio sidecar may keep the pod's phase at Running."""
+        return self.exit_code is not None or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def alive(self) -> bool:
+        return not self.deleting and not self.ended
+
+    @property
+    def lost(self) -> bool:
+        """Taken away by the cluster, not ended by its program."""
+        return (
+            self.deleting
+            or self.disrupted
+            or self.reason in INFRASTRUCTURE_POD_REASONS
+            or (self.ended and self.exit_code is None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server did not take a child. `until`: not before then is it asked again."""
+
+    reason: str
+    message: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A TrainingJob as decisions see it. `spec` is None when it does not parse; `error` then says why."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    deleting: bool
+    spec: TrainingJobSpec | None
+    error: str
+    status: Mapping[str, Any]
+    created: datetime | None = None
+
+    @property
+    def attempt(self) -> int:
+        return int(self.status.get("attempt") or 0)
+
+    def condition(self, kind: str) -> Mapping[str, Any] | None:
+        return next((one for one in self.status.get("conditions", ()) if one["type"] == kind), None)
+
+    def is_true(self, kind: str) -> bool:
+        found = self.condition(kind)
+        return found is not None and found["status"] == "True"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything a plan may depend on, besides the clock."""
+
+    job: Job
+    pods: tuple[PodView, ...] = ()
+    refusal: Refusal | None = None
+    progress: Mapping[str, Any] | None = None
+    workers: tuple[PodView, ...] = field(init=False, default=())
+    launchers: tuple[PodView, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        own = [pod for pod in self.pods if pod.owner_uid == self.job.uid]
+        order = sorted(own, key=lambda pod: (pod.index, pod.attempt, pod.name))
+        object.__setattr__(self, "workers", tuple(pod for pod in order if pod.role == names.ROLE_WORKER))
+        object.__setattr__(self, "launchers", tuple(pod for pod in order if pod.role == names.ROLE_LAUNCHER))
+
+    @property
+    def launcher(self) -> PodView | None:
+        """The launcher of the current attempt."""
+        return next((pod for pod in self.launchers if pod.attempt == self.job.attempt), None)
+
+    @property
+    def ring(self) -> dict[int, PodView]:
+        """The living worker of each index; the newest where an old one is still going."""
+        return {pod.index: pod for pod in self.workers if pod.alive}
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """RFC 3339 to an aware datetime."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 with whole seconds, as Kubernetes writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def job_from(body: Mapping[str, Any]) -> Job:
+    """Parse a TrainingJob object; a spec that does not parse is reported, not raised."""
+    metadata = body["metadata"]
+    spec, error = None, ""
+    try:
+        spec = TrainingJobSpec.model_validate(body.get("spec") or {})
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        error = f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']} (found {str(first.get('input'))[:80]!r})"
+    return Job(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        deleting="deletionTimestamp" in metadata,
+        spec=spec,
+        error=error,
+        status=body.get("status") or {},
+        created=parse_time(metadata.get("creationTimestamp")),
+    )
+
+
+def pod_view(body: Mapping[str, Any]) -> PodView:
+    """Reduce a pod to what decisions need."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels") or {}
+    role = labels.get(names.LABEL_ROLE, "")
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    main: Mapping[str, Any] = next((one for one in status.get("containerStatuses") or () if one["name"] == role), {})
+    state = main.get("state") or {}
+    ended, running = state.get("terminated") or {}, state.get("running") or {}
+    waiting = state.get("waiting") or _first_waiting(status.get("initContainerStatuses") or ())
+    scheduled = conditions.get("PodScheduled", {})
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=next((one["uid"] for one in metadata.get("ownerReferences") or () if one.get("controller")), ""),
+        role=role,
+        index=_number(labels.get(names.LABEL_INDEX)),
+        attempt=_number(labels.get(names.LABEL_ATTEMPT)),
+        phase=status.get("phase") or "Pending",
+        deleting="deletionTimestamp" in metadata,
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        ip=status.get("podIP") or "",
+        node=(body.get("spec") or {}).get("nodeName") or "",
+        host_ip=status.get("hostIP") or "",
+        reason=status.get("reason") or "",
+        message=(status.get("message") or "")[:300],
+        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        unschedulable=(scheduled.get("message") or "")[:500] if scheduled.get("status") == "False" else "",
+        waiting_reason=waiting.get("reason") or "",
+        waiting_message=(waiting.get("message") or "")[:300],
+        running_since=parse_time(running.get("startedAt")),
+        exit_code=ended.get("exitCode"),
+        exit_signal=ended.get("signal"),
+        exit_reason=ended.get("reason") or "",
+        exit_message=(ended.get("message") or "")[-2048:],
+        finished_at=parse_time(ended.get("finishedAt")),
+        workers=_number((metadata.get("annotations") or {}).get(names.ANNOTATION_WORKERS)),
+        created=parse_time(metadata.get("creationTimestamp")),
+    )
+
+
+def _first_waiting(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next((found for one in statuses if (found := (one.get("state") or {}).get("waiting"))), {})
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0

@@ -1,0 +1,268 @@
+"""The decision: `plan(observed, rules, now)` says what the job's children and status should be. Pure; no I/O, no clock.
+
+Read `plan` from top to bottom: what is over stays over, what is suspended holds nothing, then the first policy with a verdict
+decides, and where none has one the ring is built: workers, then, when every one is Ready, the launcher.
+
+Crash safety rests on three facts. Children's names follow from the job and the attempt in its status, so a repeated act is
+harmless. A new attempt is written to the status first and acted on when it is read back. Status is patched before anything is
+deleted, so what was decided (and why) is never lost with the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from penstock_operator import names
+from penstock_operator.api.trainingjob import CleanPodPolicy, TrainingJobSpec
+from penstock_operator.names import Reason
+from penstock_operator.trainingjob.children.launcher import build_launcher
+from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
+from penstock_operator.trainingjob.children.worker import build_worker
+from penstock_operator.trainingjob.observe import Job, Observed, PodView, format_time
+from penstock_operator.trainingjob.policies.launcher import launcher_outcome
+from penstock_operator.trainingjob.policies.lifetime import backoff_left, deadline_left, deadline_passed, time_to_live_left
+from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
+from penstock_operator.trainingjob.policies.workers import dead_worker, resized
+from penstock_operator.trainingjob.status import Status, begin, condition, finish, set_condition
+from penstock_operator.trainingjob.verdict import Finish, Plan, Removal, Restart, Rules, Stall, Wait
+
+
+def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
+    """Decide what to do about one job now."""
+    job = observed.job
+    if job.deleting:
+        return Plan()  # the garbage collector follows the owner references
+    if job.is_true(names.COMPLETE) or job.is_true(names.FAILED):
+        return _after_the_end(observed, now)
+    if job.spec is None:
+        return _stall(observed, Stall(Reason.INVALID_SPEC, job.error), now)
+    if job.spec.run_policy.suspend:
+        return _suspend(observed, now)
+    if job.is_true(names.SUSPENDED):
+        return _resume(observed, now)
+    if job.attempt == 0:
+        job = replace(job, status={**job.status, "attempt": 1, "startTime": format_time(now)})
+        observed = replace(observed, job=job)
+    verdict = (
+        deadline_passed(job, now)
+        or launcher_outcome(observed, rules, now)
+        or dead_worker(observed)
+        or resized(observed)
+        or _refused(observed, now)
+        or startup_error(observed, rules, now)
+    )
+    match verdict:
+        case Finish():
+            return _finish(observed, verdict, now)
+        case Restart():
+            return _restart(observed, verdict, rules, now)
+        case Stall():
+            return _stall(observed, verdict, now)
+        case Wait():
+            return Plan(again=verdict.wait)
+    return _build(observed, rules, now)
+
+
+# --- building the ring ------------------------------------------------------------------------------------------------------
+
+
+def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
+    """Make what is missing, remove what is over, say how far it is."""
+    job, ring, launcher = observed.job, observed.ring, observed.launcher
+    spec = job.spec
+    assert spec is not None
+    wanted = range(spec.workers.replicas)
+    missing = [index for index in wanted if index not in ring]
+    ready = not missing and all(ring[index].ready and ring[index].ip for index in wanted)
+    create = []
+    if missing:
+        create += [build_secret(job, rules.surroundings)]
+        create += [build_worker(job, spec, index, job.attempt, rules.surroundings) for index in missing]
+        create += [build_network_policy(job)] if rules.surroundings.network_policy else []
+    pause = backoff_left(job, rules, now)
+    if ready and launcher is None and pause <= timedelta(0):
+        create += [build_launcher(job, spec, job.attempt, [ring[index] for index in wanted])]
+    status = begin(job)
+    _describe_workers(status, observed, spec, missing, ready, now)
+    _describe_launcher(status, observed, bool(missing), now)
+    return Plan(
+        create=tuple(create),
+        remove=tuple(Removal(pod) for pod in _over(observed, spec)),
+        status=finish(status, observed),
+        again=_next_look(observed, rules, now, pause if ready and launcher is None else timedelta(0)),
+    )
+
+
+def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:
+    """Pods with no place in this attempt. The last failed launcher stays, for its log."""
+    for pod in observed.workers:
+        if not pod.deleting and (pod.ended or pod.index >= spec.workers.replicas or observed.ring[pod.index] is not pod):
+            yield pod
+    for pod in observed.launchers:
+        if not pod.deleting and (pod.attempt < observed.job.attempt - 1 or (pod.attempt < observed.job.attempt and pod.alive)):
+            yield pod
+
+
+def _describe_workers(
+    status: Status, observed: Observed, spec: TrainingJobSpec, missing: list[int], ready: bool, now: datetime
+) -> None:
+    job, ring = observed.job, observed.ring
+    count = sum(pod.ready for pod in ring.values() if pod.index < spec.workers.replicas)
+    unplaced = next((pod for pod in ring.values() if pod.unschedulable), None)
+    if ready:
+        reason, message = Reason.WORKERS_READY, f"{count} of {spec.workers.replicas} workers are Ready"
+    elif unplaced:
+        reason, message = Reason.UNSCHEDULABLE, f"{unplaced.name}: {unplaced.unschedulable}"
+    elif missing:
+        reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {spec.workers.replicas} workers"
+    else:
+        reason, message = Reason.WAITING_FOR_WORKERS, f"{count} of {spec.workers.replicas} workers are Ready"
+    if condition(status, names.WORKERS_READY) is None:
+        # Introduced as False on purpose: from here on tools can wait for it to become True.
+        status["conditions"].append({"type": names.WORKERS_READY, "status": "False", "lastTransitionTime": format_time(now)})
+    set_condition(status, job, names.WORKERS_READY, ready, reason, message, now)
+
+
+def _describe_launcher(status: Status, observed: Observed, missing: bool, now: datetime) -> None:
+    job, launcher = observed.job, observed.launcher
+    running = launcher is not None and launcher.alive and launcher.running_since is not None
+    if launcher is not None:
+        status["launcher"] = {"pod": launcher.name}
+    if running:
+        message = f"mpirun runs in {launcher.name}" if launcher else ""
+        set_condition(status, job, names.RUNNING, True, Reason.LAUNCHER_RUNNING, message, now)
+        set_condition(status, job, names.RESTARTING, False, Reason.LAUNCHER_RUNNING, "", now)
+        set_condition(status, job, names.RECONCILING, False, Reason.SETTLED, "", now)
+    else:
+        set_condition(status, job, names.RUNNING, False, Reason.LAUNCHER_NOT_RUNNING, "", now)
+        waiting = condition(status, names.WORKERS_READY) or {"reason": Reason.ACCEPTED, "message": ""}
+        set_condition(status, job, names.RECONCILING, True, waiting["reason"], waiting["message"], now)
+    if not missing:  # a job whose pods were refused stays Stalled until the next try succeeds: one write, not two a try
+        set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
+
+
+def _next_look(observed: Observed, rules: Rules, now: datetime, pause: timedelta) -> timedelta | None:
+    """The nearest clock that can change the plan without any event."""
+    deadline = deadline_left(observed.job, now)
+    silent = next_startup_check(observed, rules, now)
+    clocks = [pause if pause > timedelta(0) else None, deadline, timedelta(seconds=silent) if silent is not None else None]
+    return min((clock for clock in clocks if clock is not None), default=None)
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------------
+
+
+def _refused(observed: Observed, now: datetime) -> Stall | None:
+    """Children that the API server did not take. What was made of a first start is given back: half a ring only holds nodes."""
+    refusal = observed.refusal
+    if refusal is None or now >= refusal.until:
+        return None
+    return Stall(
+        refusal.reason, refusal.message, give_back=observed.job.condition(names.RUNNING) is None, wait=refusal.until - now
+    )
+
+
+def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:
+    status = begin(observed.job)
+    set_condition(status, observed.job, names.STALLED, True, verdict.reason, verdict.message, now)
+    set_condition(status, observed.job, names.RECONCILING, False, verdict.reason, verdict.message, now)
+    set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
+    held = [pod for pod in observed.pods if pod.owner_uid == observed.job.uid and not pod.deleting] if verdict.give_back else []
+    return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in held), again=verdict.wait)
+
+
+def _restart(observed: Observed, verdict: Restart, rules: Rules, now: datetime) -> Plan:
+    """Count it, write the new attempt, stop the old launcher. Pods are made when the new status is read back."""
+    job, spec = observed.job, observed.job.spec
+    assert spec is not None
+    restarts = {"code": 0, "infrastructure": 0, **(job.status.get("restarts") or {})}
+    if verdict.cause == "code" and restarts["code"] >= spec.run_policy.max_restarts:
+        tried = f"; {restarts['code']} of {spec.run_policy.max_restarts} restarts were used (spec.runPolicy.maxRestarts)"
+        return _finish(observed, Finish(False, verdict.reason, verdict.message + tried, verdict.failure), now)
+    if verdict.cause == "infrastructure" and restarts["infrastructure"] >= rules.infrastructure_limit:
+        text = f"{verdict.message}; {restarts['infrastructure']} losses of pods or nodes before it: look at the nodes"
+        return _finish(observed, Finish(False, Reason.INFRASTRUCTURE_RESTARTS_EXHAUSTED, text, verdict.failure), now)
+    status = begin(job)
+    if verdict.cause != "resize":
+        status["restarts"] = restarts | {verdict.cause: restarts[verdict.cause] + 1}
+    status["attempt"] = job.attempt + 1
+    status["lastRestartTime"] = format_time(now)
+    if verdict.failure:
+        status["failure"] = dict(verdict.failure)
+    set_condition(status, job, names.RUNNING, False, verdict.reason, verdict.message, now)
+    set_condition(status, job, names.RESTARTING, True, verdict.reason, f"attempt {job.attempt + 1}: {verdict.message}", now)
+    set_condition(status, job, names.RECONCILING, True, verdict.reason, verdict.message, now)
+    set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
+    going = [pod for pod in observed.launchers if pod.alive]
+    return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in going), again=timedelta(0))
+
+
+def _finish(observed: Observed, verdict: Finish, now: datetime) -> Plan:
+    job = observed.job
+    status = begin(job)
+    launcher = observed.launcher
+    ended = launcher.finished_at if launcher and launcher.finished_at and verdict.succeeded else now
+    status["completionTime"] = format_time(ended)
+    if verdict.failure:
+        status["failure"] = dict(verdict.failure)
+    elif verdict.succeeded:
+        status["failure"] = None
+    if launcher is not None:
+        status["launcher"] = {"pod": launcher.name}
+    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING):
+        set_condition(status, job, kind, False, verdict.reason, "", now)
+    set_condition(
+        status, job, names.COMPLETE if verdict.succeeded else names.FAILED, True, verdict.reason, verdict.message, now
+    )
+    # kstatus (Flux, Argo CD) reads Stalled=True as failed.
+    set_condition(status, job, names.STALLED, not verdict.succeeded, verdict.reason, verdict.message, now)
+    return Plan(
+        status=finish(status, observed),
+        remove=tuple(Removal(pod) for pod in _to_clean(observed)),
+        again=time_to_live_left(job, now),
+    )
+
+
+# --- suspended, resumed, over -----------------------------------------------------------------------------------------------
+
+
+def _suspend(observed: Observed, now: datetime) -> Plan:
+    job = observed.job
+    status = begin(job)
+    status["startTime"] = None
+    message = "spec.runPolicy.suspend is true; set it to false to start"
+    set_condition(status, job, names.SUSPENDED, True, Reason.SUSPENDED, message, now)
+    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY, names.STALLED):
+        set_condition(status, job, kind, False, Reason.SUSPENDED, "", now)
+    own = [pod for pod in (*observed.launchers, *observed.workers) if not pod.deleting]
+    return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in own))
+
+
+def _resume(observed: Observed, now: datetime) -> Plan:
+    """A new attempt, so that new pods need not wait for the names of the old ones. It counts as no restart."""
+    job = observed.job
+    status = begin(job)
+    status["attempt"] = job.attempt + 1
+    status["startTime"] = format_time(now)
+    set_condition(status, job, names.SUSPENDED, False, Reason.RESUMED, "", now)
+    set_condition(status, job, names.RECONCILING, True, Reason.RESUMED, "", now)
+    return Plan(status=finish(status, observed), again=timedelta(0))
+
+
+def _after_the_end(observed: Observed, now: datetime) -> Plan:
+    """Terminal states never change; only pods and, in time, the job itself are cleaned up."""
+    left = time_to_live_left(observed.job, now)
+    if left is not None and left <= timedelta(0):
+        return Plan(remove_job=True)
+    status = begin(observed.job)
+    status["observedGeneration"] = observed.job.generation
+    return Plan(status=status, remove=tuple(Removal(pod) for pod in _to_clean(observed)), again=left)
+
+
+def _to_clean(observed: Observed) -> Iterable[PodView]:
+    policy = observed.job.spec.run_policy.clean_pod_policy if observed.job.spec else CleanPodPolicy.RUNNING
+    for pod in (*observed.workers, *observed.launchers):
+        if not pod.deleting and (policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and not pod.ended)):
+            yield pod

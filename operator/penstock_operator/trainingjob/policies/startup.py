@@ -1,0 +1,102 @@
+"""Pods that will not start: named within one watch event, failed after a grace when the job never ran.
+
+Errors are told apart by the kubelet's waiting reasons. The message stays the same while a pod flips between ErrImagePull and
+ImagePullBackOff, so a stall is one status write. A job that already ran keeps waiting: its image is known to be good, and the
+registry or the node will come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from penstock_operator import names
+from penstock_operator.names import Reason
+from penstock_operator.trainingjob.observe import Observed, PodView, parse_time
+from penstock_operator.trainingjob.verdict import Finish, Rules, Stall, Verdict
+
+_IMAGE = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "ImageInspectError",
+}
+_CONFIG = {"CreateContainerConfigError"}
+_START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+
+
+def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
+    """The first pod that cannot start, if any."""
+    job = observed.job
+    pods: Iterable[PodView] = [
+        *observed.ring.values(),
+        *([observed.launcher] if observed.launcher and observed.launcher.alive else []),
+    ]
+    for pod in pods:
+        found = _waiting(pod, job.spec.image if job.spec else "")
+        if found is None:
+            continue
+        reason, message = found
+        before = job.condition(names.STALLED)
+        same = before is not None and before["status"] == "True" and before["reason"] == reason
+        if same and before is not None and pod.name in before["message"]:
+            message = before["message"]
+        since = (parse_time(before["lastTransitionTime"]) if same and before is not None else None) or now
+        left = since + rules.startup_error - now
+        if left.total_seconds() <= 0 and job.condition(names.RUNNING) is None:
+            return Finish(
+                False,
+                reason,
+                message,
+                {"attempt": job.attempt, "pod": pod.name, "node": pod.node, "reason": pod.waiting_reason},
+            )
+        return Stall(reason, message, wait=left if left.total_seconds() > 0 else None)
+    return _never_ready(observed, rules, now)
+
+
+def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
+    detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
+    if pod.waiting_reason in _IMAGE:
+        return (
+            Reason.IMAGE_PULL_FAILED,
+            f"{pod.name} cannot pull image {image!r}: check the name, the tag and imagePullSecrets{detail}",
+        )
+    if pod.waiting_reason in _CONFIG:
+        return (
+            Reason.CONTAINER_CONFIG_FAILED,
+            f"{pod.name} cannot be configured: a ConfigMap, Secret or key of env, envFrom or volumes is missing, or the image's user does not fit{detail}",
+        )
+    if pod.waiting_reason in _START:
+        return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
+    return None
+
+
+def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
+    """A worker that runs but does not answer on the ssh port."""
+    for pod in observed.ring.values():
+        if pod.ready or pod.running_since is None:
+            continue
+        waited = now - pod.running_since
+        message = f"{pod.name} runs since {pod.running_since:%H:%M:%S} but does not answer on port {names.SSH_PORT}; see kubectl logs {pod.name}"
+        if waited >= rules.worker_ready and observed.job.condition(names.RUNNING) is None:
+            return Finish(
+                False,
+                Reason.WORKER_NOT_READY,
+                message,
+                {"attempt": pod.attempt, "pod": pod.name, "node": pod.node, "reason": "NotReady"},
+            )
+        if waited >= rules.startup_error:
+            return Stall(Reason.WORKER_NOT_READY, message, wait=max(rules.worker_ready - waited, rules.settle))
+    return None
+
+
+def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float | None:
+    """Seconds until a running, silent worker becomes a stall; None when there is none."""
+    waits = [
+        (pod.running_since + rules.startup_error - now).total_seconds()
+        for pod in observed.ring.values()
+        if pod.running_since and not pod.ready
+    ]
+    return max(0.1, min(waits)) if waits else None

@@ -1,0 +1,77 @@
+"""What a dead worker means, and a ring of the wrong size: both restart the launcher, and only what is missing is made anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock_operator import names
+from penstock_operator.names import Reason
+from penstock_operator.trainingjob.observe import Observed, PodView
+from penstock_operator.trainingjob.verdict import Finish, Restart, Verdict
+
+
+def dead_worker(observed: Observed) -> Verdict | None:
+    """A worker of the ring that ended or is going, with no living successor; or one that vanished under a launcher.
+
+    Pods of earlier attempts count only while the launcher has them: they were judged when their attempt ended, and one on a
+    dead node may stay Terminating for ever.
+    """
+    ring, spec, launcher = observed.ring, observed.job.spec, observed.launcher
+    assert spec is not None
+    for pod in reversed(observed.workers):  # the newest of an index first
+        in_use = pod.attempt == observed.job.attempt or launcher is not None
+        if in_use and not pod.alive and pod.index not in ring and pod.index < spec.workers.replicas:
+            return _judge(pod)
+    if launcher is not None:
+        missing = [index for index in range(min(launcher.workers, spec.workers.replicas)) if index not in ring]
+        newer = [pod.name for pod in ring.values() if pod.attempt > launcher.attempt]
+        if missing or newer:
+            return Restart(
+                "infrastructure",
+                Reason.WORKER_LOST,
+                f"worker {missing[0] if missing else newer[0]} vanished while the launcher ran",
+            )
+    return None
+
+
+def _judge(pod: PodView) -> Verdict:
+    failure: dict[str, Any] = {
+        "attempt": pod.attempt,
+        "pod": pod.name,
+        "node": pod.node,
+        "reason": pod.reason or pod.exit_reason or "Deleted",
+    }
+    failure["logTail"] = [line[:500] for line in pod.exit_message.splitlines() if line.strip()][-20:]
+    if pod.exit_code is not None:
+        failure["exitCode"] = pod.exit_code
+    where = f"{pod.name} on {pod.node}" if pod.node else pod.name
+    if pod.lost:
+        return Restart(
+            "infrastructure", Reason.WORKER_LOST, f"worker {where} was lost: {pod.reason or pod.message or 'deleted'}", failure
+        )
+    if pod.exit_reason in ("StartError", "ContainerCannotRun") or pod.exit_code in (126, 127):
+        why = pod.exit_message.strip().splitlines()[-1:] or [pod.exit_reason]
+        return Finish(
+            False,
+            Reason.CONTAINER_START_FAILED,
+            f"worker {where} cannot start: {why[0][:300]}; the image needs sshd, bash and user {names.RUN_AS}",
+            failure,
+        )
+    if pod.exit_code in (137, 143) and pod.exit_reason != "OOMKilled":
+        return Restart("infrastructure", Reason.WORKER_LOST, f"worker {where} was killed (exit code {pod.exit_code})", failure)
+    return Restart(
+        "code",
+        Reason.WORKER_FAILED,
+        f"worker {where} ended with exit code {pod.exit_code} ({pod.exit_reason or 'Error'})",
+        failure,
+    )
+
+
+def resized(observed: Observed) -> Verdict | None:
+    """The running launcher was made for another number of workers."""
+    launcher, spec = observed.launcher, observed.job.spec
+    if launcher is None or spec is None or launcher.workers in (0, spec.workers.replicas):
+        return None
+    return Restart(
+        "resize", Reason.RESIZED, f"spec.workers.replicas changed from {launcher.workers} to {spec.workers.replicas}"
+    )

@@ -1,0 +1,153 @@
+"""Status as a value: conditions, phase and the texts for columns, computed from what was observed.
+
+`write` takes the status as it was and what is known now and returns the status as it should be; the caller patches the
+difference, so equal input gives no write. Only `set_condition` sets a transition time, and only when `status` flips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from penstock_operator import names
+from penstock_operator.names import Phase, Reason
+from penstock_operator.trainingjob.observe import Job, Observed, format_time
+
+Status = dict[str, Any]
+
+_ORDER = (
+    names.COMPLETE,
+    names.FAILED,
+    names.RUNNING,
+    names.SUSPENDED,
+    names.RESTARTING,
+    names.WORKERS_READY,
+    names.RECONCILING,
+    names.STALLED,
+)
+
+
+def set_condition(status: Status, job: Job, kind: str, value: bool, reason: str, message: str, now: datetime) -> None:
+    """Set one condition. A condition that was never there is not introduced as False: absent means the same."""
+    conditions = {one["type"]: one for one in status.get("conditions", ())}
+    before = conditions.get(kind)
+    text = "True" if value else "False"
+    if before is None and not value:
+        return
+    flipped = before is None or before["status"] != text
+    conditions[kind] = {
+        "type": kind,
+        "status": text,
+        "observedGeneration": job.generation,
+        "lastTransitionTime": format_time(now) if flipped or before is None else before["lastTransitionTime"],
+        "reason": reason,
+        "message": message[:4096],
+    }
+    status["conditions"] = [conditions[one] for one in _ORDER if one in conditions]
+
+
+def begin(job: Job) -> Status:
+    """A copy of the status to work on. Conditions carry the generation they were computed from."""
+    status = dict(job.status)
+    status["conditions"] = [{**one, "observedGeneration": job.generation} for one in status.get("conditions", ())]
+    return status
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    return next((one for one in status.get("conditions", ()) if one["type"] == kind), None)
+
+
+def is_true(status: Mapping[str, Any], kind: str) -> bool:
+    found = condition(status, kind)
+    return found is not None and found["status"] == "True"
+
+
+def finish(status: Status, observed: Observed) -> Status:
+    """Fill in what is derived from the rest: counts, phase, reason and the texts for columns."""
+    job = observed.job
+    ring = observed.ring
+    desired = job.spec.workers.replicas if job.spec else 0
+    done = is_true(status, names.COMPLETE) or is_true(status, names.FAILED)
+    ready = sum(pod.ready for pod in ring.values())
+    if not done:
+        failed = sum(not pod.alive for pod in observed.workers)
+        status["workers"] = {"desired": desired, "ready": ready, "failed": failed}
+        status["selector"] = f"{names.LABEL_JOB}={job.name},{names.LABEL_ROLE}={names.ROLE_WORKER}"
+    if observed.progress is not None and not (job.is_true(names.COMPLETE) or job.is_true(names.FAILED)):
+        status["progress"] = dict(observed.progress)  # the last report often comes with the end
+    status["observedGeneration"] = job.generation
+    status["restarts"] = {"code": 0, "infrastructure": 0} | status.get("restarts", {})
+    status["phase"], status["reason"] = _phase(status, observed)
+    status["summary"] = _summary(status, done)
+    return status
+
+
+def _phase(status: Status, observed: Observed) -> tuple[str, str]:
+    for kind, phase in ((names.COMPLETE, Phase.COMPLETE), (names.FAILED, Phase.FAILED), (names.SUSPENDED, Phase.SUSPENDED)):
+        if is_true(status, kind):
+            return phase, (condition(status, kind) or {})["reason"]
+    if is_true(status, names.RUNNING):
+        return Phase.RUNNING, Reason.LAUNCHER_RUNNING
+    stalled, restarting = condition(status, names.STALLED), condition(status, names.RESTARTING)
+    if stalled and stalled["status"] == "True":
+        return Phase.PENDING, stalled["reason"]
+    if restarting and restarting["status"] == "True":
+        return Phase.RESTARTING, restarting["reason"]
+    ring = observed.ring
+    unplaced = next((pod for pod in ring.values() if pod.unschedulable), None)
+    if unplaced:
+        return Phase.PENDING, shortage(unplaced.unschedulable)
+    if not ring:
+        return Phase.PENDING, Reason.CREATING_WORKERS
+    counts = status["workers"]
+    if counts["ready"] == counts["desired"]:
+        return Phase.WAITING_FOR_WORKERS, Reason.STARTING_LAUNCHER
+    return Phase.WAITING_FOR_WORKERS, f"{counts['ready']}/{counts['desired']}"
+
+
+def shortage(message: str) -> str:
+    """The scheduler's first cause in a few words: `0/2 nodes are available: 2 Insufficient nvidia.com/gpu. …` → that."""
+    _, _, causes = message.partition(":")
+    first = causes.split(",")[0].split(". ")[0].strip(" .")
+    words = first.split(" ", 1)
+    text = words[1] if len(words) == 2 and words[0].isdigit() else first
+    return text[:80] or Reason.UNSCHEDULABLE
+
+
+def _summary(status: Status, done: bool) -> Status:
+    built: Status = {"restarts": sum(status["restarts"].values())}
+    counts, progress = status.get("workers"), status.get("progress") or {}
+    if counts:
+        built["workers"] = f"{counts['ready']}/{counts['desired']}"
+    step, total, percent = progress.get("step"), progress.get("totalSteps"), progress.get("percent")
+    if step is not None:
+        built["progress"] = f"{percent}% {step}/{total}" if total and percent is not None else str(step)
+    if not done and progress.get("etaSeconds") is not None:
+        built["eta"] = duration(progress["etaSeconds"])
+    return built
+
+
+def duration(seconds: float) -> str:
+    """Two units are enough: 3m10s, 2h05m, 1d03h."""
+    whole = int(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON merge patch from `old` to `new`; lists are replaced whole, vanished keys become null. Empty when equal."""
+    patch: dict[str, Any] = {}
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            patch[key] = difference(before, after)
+        else:
+            patch[key] = after
+    return patch

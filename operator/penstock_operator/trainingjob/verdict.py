@@ -1,0 +1,82 @@
+"""The shapes of a decision: what policies return (verdicts) and what a plan asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from penstock_operator.trainingjob.children.common import Child, Surroundings
+from penstock_operator.trainingjob.observe import PodView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The operator's settings that decisions depend on."""
+
+    surroundings: Surroundings
+    startup_error: timedelta = timedelta(seconds=20)
+    worker_ready: timedelta = timedelta(seconds=60)
+    settle: timedelta = timedelta(seconds=3)
+    backoff: timedelta = timedelta(seconds=1)
+    backoff_max: timedelta = timedelta(seconds=60)
+    infrastructure_limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job is over."""
+
+    succeeded: bool
+    reason: str
+    message: str
+    failure: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A new attempt: dead pods go, the living workers stay, a new launcher starts when all are Ready."""
+
+    cause: Literal["code", "infrastructure", "resize"]
+    reason: str
+    message: str
+    failure: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """The job cannot go on without help. `give_back`: its pods are deleted meanwhile, so that nothing is held half-made."""
+
+    reason: str
+    message: str
+    give_back: bool = False
+    wait: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to decide before this time has passed."""
+
+    wait: timedelta
+
+
+Verdict = Finish | Restart | Stall | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Delete this very pod (the uid is a precondition, so never a namesake)."""
+
+    pod: PodView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now. `status` is the whole status as it should be; None leaves it alone."""
+
+    create: tuple[Child, ...] = ()
+    remove: tuple[Removal, ...] = ()
+    remove_job: bool = False
+    status: dict[str, Any] | None = None
+    again: timedelta | None = None
