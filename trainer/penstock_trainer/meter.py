@@ -47,4 +47,4 @@ def eta_seconds(done: int, total: int | None, per_second: float | None) -> int |
         return 0
     if not per_second or per_second <= 0:
         return None
-    return math.ceil((total - done) / per_second)
+    return max(1, round((total - done) / per_second))

@@ -61,7 +61,7 @@ class Progress:
         self._sent: tuple[int, float, float | None] | None = None
         self._sample_rate = Rate()
         self._step_rate = Rate()
-        self._reporter = Reporter(self._deliver, interval, close_timeout)
+        self._reporter = Reporter(self._deliver, self._finish, interval, close_timeout)
         self._reports = (found_rank if rank is None else rank) == 0 and (target is not None or verbose)
 
     def update(self, step: int, epoch: int | None = None, samples: float | None = None, **metrics: object) -> None:
@@ -117,6 +117,10 @@ class Progress:
         if outcome.verdict in (Verdict.DELIVERED, Verdict.NEVER):
             self._sent = latest
         return outcome
+
+    def _finish(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
 
     def _report(self, step: int, at: float, samples: float | None) -> bytes:
         self._step_rate.observe(step, at)

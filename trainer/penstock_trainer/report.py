@@ -62,7 +62,9 @@ def document(fields: Mapping[str, Any], metrics: Mapping[str, float]) -> bytes:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, (int, float)):
-        return repr(value)
-    converted = getattr(value, "shape", None)
-    return f"a {type(value).__name__}{'' if converted is None else f' of shape {tuple(converted)}'}"
+    try:
+        if isinstance(value, (int, float)):
+            return repr(value)[:40]
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    except Exception:
+        return f"a {type(value).__name__}"

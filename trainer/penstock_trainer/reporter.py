@@ -29,10 +29,18 @@ PAUSE = 0.2
 
 
 class Reporter:
-    """Calls `deliver` in its own thread after `wake`. `deliver` returns None when it had nothing new to send."""
+    """Calls `deliver` in its own thread after `wake`; it returns None when it had nothing new to send. `finish` is
+    called in that thread when it ends."""
 
-    def __init__(self, deliver: Callable[[], Outcome | None], interval: float, close_timeout: float) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[], Outcome | None],
+        finish: Callable[[], None],
+        interval: float,
+        close_timeout: float,
+    ) -> None:
         self._deliver = deliver
+        self._finish = finish
         self._interval = interval
         self._close_timeout = close_timeout
         self._process = os.getpid()
@@ -92,6 +100,7 @@ class Reporter:
             last = self._closing.is_set()
             outcome = self._attempt(last)
             if last:
+                self._finish()
                 return
             distance = self._interval
             if outcome is not None and outcome.verdict is Verdict.DELIVERED:
