@@ -1,8 +1,8 @@
 """Where a job's rank 0 reports: POST /v1/progress/{namespace}/{name}/{uid} with the job's bearer token.
 
-The token is an HMAC over namespace, name and uid, so nothing has to be stored or looked up to check it, and one job's
-token is worthless for another. Reports are held in memory only: the latest of each job, which the reconciler copies
-into status.progress. An operator that restarts has no report until the next post, one second later.
+The token is computed from the operator's key and the job's identity, so nothing has to be stored or looked up to check
+it, and one job's token is worthless for another. Reports are held in memory only: the latest of each job, which the
+reconciler copies into status.progress. An operator that restarts has no report until the next post, a second later.
 
 Limits: bodies of 16 KiB, 32 metrics, about five reports a second for each job (more are answered 429 and dropped,
 because each could become a write of status), and a bounded number of jobs. Only the leader writes status, so another
@@ -12,8 +12,6 @@ replica answers 503 and closes the connection; the client tries again and the Se
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import hmac
 import logging
 import time
@@ -26,6 +24,8 @@ from typing import Annotated, NotRequired, TypedDict
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
+
+from penstock_operator.trainingjob.children.keys import progress_token
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +71,6 @@ class Report(BaseModel):
     samples_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     eta_seconds: Count | None = None
     metrics: Annotated[dict[MetricName, Finite], Field(max_length=MAX_METRICS)] = Field(default_factory=dict)
-
-
-def token(key: bytes, namespace: str, name: str, uid: str) -> str:
-    """The bearer token of one job. A slash is in none of the three parts, so no two jobs share a message."""
-    message = f"penstock.dev/progress/{namespace}/{name}/{uid}".encode()
-    return base64.urlsafe_b64encode(hmac.digest(key, message, hashlib.sha256)).decode().rstrip("=")
 
 
 def status_progress(report: Report, at: datetime) -> StatusProgress:
@@ -164,7 +158,7 @@ def routes(
         namespace, name, uid = part["namespace"], part["name"], part["uid"]
         if not is_leader():
             return _refused(503, "this replica is not the leader; try again on a new connection", close=True)
-        if not _bears(request, token(key, namespace, name, uid)):
+        if not _bears(request, progress_token(key, namespace, name, uid)):
             return _refused(401, "the bearer token is not the one of this job", close=True)
         wait = store.wait_seconds(uid, monotonic())
         if wait > 0:

@@ -22,8 +22,8 @@ from penstock_operator.runtime.progress import (
     Report,
     routes,
     status_progress,
-    token,
 )
+from penstock_operator.trainingjob.children.keys import progress_token as token
 
 KEY = b"k" * 32
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from penstock_operator.runtime.progress import ProgressStore, StatusProgress, routes, token
+from penstock_operator.runtime.progress import ProgressStore, StatusProgress, routes
+from penstock_operator.trainingjob.children.keys import progress_token as token
 
 KEY = b"k" * 32
 JOB = ("team-a", "digits", "uid-1")
