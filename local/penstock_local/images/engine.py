@@ -1,0 +1,153 @@
+"""The two builders behind one small surface: Docker where an engine answers, else buildah with a store of its own in the cache.
+
+buildah runs without a daemon, with chroot isolation and the host's network, which is what a container or a small machine
+without systemd can do; its base is made by mmdebstrap because it may have no registry to pull from.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from penstock_local.images import host
+from penstock_local.images.catalogue import Image
+from penstock_local.images.errors import ImagesError
+from penstock_local.images.lock import locked
+from penstock_local.images.process import Report, run
+
+_PACKAGES = ("ca-certificates",)
+_MMDEBSTRAP = (
+    "mmdebstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "--format=tar",
+    # As in Debian's own slim images, and for what is installed on top of it too.
+    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc", "info")),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "bookworm",
+)  # fmt: skip
+_BASE_DOCKERFILE = 'FROM scratch\nADD base.tar /\nCMD ["bash"]\n'
+_BASE = f"localhost/penstock/base:{hashlib.sha256(' '.join(_MMDEBSTRAP).encode()).hexdigest()[:12]}"
+
+
+class Engine(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def recipe(self) -> str:
+        """What the images stand on, for their key."""
+
+    def build(self, image: Image, root: Path, *, log: Path, report: Report) -> None: ...
+
+    def export(self, image: Image, target: Path, *, log: Path, report: Report) -> None:
+        """Writes the built image as an archive that `ctr images import` reads."""
+
+
+def choose(cache: Path) -> Engine:
+    """The builder of this machine; PENSTOCK_IMAGE_BUILDER=docker|buildah decides where both could."""
+    wanted = os.environ.get("PENSTOCK_IMAGE_BUILDER", "")
+    if wanted not in ("", "docker", "buildah"):
+        raise ImagesError(f"PENSTOCK_IMAGE_BUILDER is {wanted!r}; it can be docker or buildah")
+    if wanted == "docker" or (not wanted and _docker_answers()):
+        return Docker()
+    missing = [command for command in ("buildah", "mmdebstrap") if shutil.which(command) is None]
+    if missing:
+        raise ImagesError(
+            f"no Docker engine answers here and {' and '.join(missing)} cannot be found: start Docker, "
+            f"or install them (on Debian: apt-get install --no-install-recommends buildah mmdebstrap)"
+        )
+    return Buildah(cache)
+
+
+def _docker_answers() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+@contextmanager
+def _build_options(environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """Secrets and proxies of this machine as options that both engines understand."""
+    bundle = host.certificate_bundle(environment)
+    settings = host.pip_settings(host.pip_files(environment, Path.home()), environment, certificates=bundle is not None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pip.conf"
+        path.write_text(settings)
+        options = ["--network", "host", "--secret", f"id=pip,src={path}"]
+        if bundle is not None:
+            options += ["--secret", f"id=certificates,src={bundle}"]
+        for name, value in host.proxies(environment).items():
+            options += ["--build-arg", f"{name}={value}"]
+        yield options
+
+
+def _arguments(values: Mapping[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")]
+
+
+@dataclass(frozen=True)
+class Docker:
+    name: str = "docker"
+    recipe: str = "debian:bookworm-slim"
+
+    def build(self, image: Image, root: Path, *, log: Path, report: Report) -> None:
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        with _build_options(environment) as options:
+            command = ["docker", "build", "--progress", "plain", *options, *_arguments(image.arguments)]
+            command += ["--tag", image.reference, "--file", str(root / image.dockerfile), str(root / image.context)]
+            run(command, log=log, report=report, environment=environment, what=f"building image {image.name}")
+
+    def export(self, image: Image, target: Path, *, log: Path, report: Report) -> None:
+        command = ["docker", "save", "--output", str(target), image.reference]
+        run(command, log=log, report=report, environment=os.environ, what=f"exporting image {image.name}")
+
+
+@dataclass(frozen=True)
+class Buildah:
+    cache: Path
+    name: str = "buildah"
+
+    @property
+    def recipe(self) -> str:
+        return _BASE
+
+    def build(self, image: Image, root: Path, *, log: Path, report: Report) -> None:
+        self._ensure_base(log=log, report=report)
+        with _build_options(os.environ) as options:
+            command = self._buildah("bud", "--layers", *options, *_arguments({"BASE": _BASE, **image.arguments}))
+            command += ["--tag", image.reference, "--file", str(root / image.dockerfile), str(root / image.context)]
+            run(command, log=log, report=report, environment=self._environment(), what=f"building image {image.name}")
+
+    def export(self, image: Image, target: Path, *, log: Path, report: Report) -> None:
+        # Uncompressed: compressing takes a minute a gigabyte, and the archive is read on this machine.
+        destination = f"oci-archive:{target}:{image.reference}"
+        command = self._buildah("push", "--quiet", "--disable-compression", image.reference, destination)
+        run(command, log=log, report=report, environment=self._environment(), what=f"exporting image {image.name}")
+
+    def _ensure_base(self, *, log: Path, report: Report) -> None:
+        with locked(self.cache / "images" / "base.lock", lambda: report("waiting for the base that another build is making")):
+            inspect = self._buildah("inspect", "--type", "image", _BASE)
+            if subprocess.run(inspect, capture_output=True, env=self._environment(), check=False).returncode != 0:
+                self._make_base(log=log, report=report)
+
+    def _make_base(self, *, log: Path, report: Report) -> None:
+        report("base: Debian 12 by mmdebstrap")
+        with tempfile.TemporaryDirectory(dir=self.cache) as folder:
+            command = [*_MMDEBSTRAP, f"{folder}/base.tar"]
+            run(command, log=log, report=report, environment=os.environ, what="making the Debian base with mmdebstrap")
+            (Path(folder) / "Dockerfile").write_text(_BASE_DOCKERFILE)
+            command = self._buildah("bud", "--tag", _BASE, folder)
+            run(command, log=log, report=report, environment=self._environment(), what="importing the Debian base into buildah")
+
+    def _buildah(self, command: str, *arguments: str) -> list[str]:
+        # The run root holds mount counts, which must not outlive a boot: /run, one folder per store.
+        store = self.cache / "buildah"
+        run_root = f"/run/penstock/buildah-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
+        return ["buildah", "--root", str(store), "--runroot", run_root, command, *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "BUILDAH_ISOLATION": "chroot"}
