@@ -117,7 +117,7 @@ def train(args: argparse.Namespace) -> tuple[nn.Module, float, list[dict[str, fl
         for epoch in range(1, args.epochs + 1):
             model.train()
             total = 0.0
-            for batch in shares(len(train_labels), args.batch_size, epoch, args.seed):
+            for done, batch in enumerate(shares(len(train_labels), args.batch_size, epoch, args.seed), start=1):
                 averaged.zero_grad()
                 loss = functional.cross_entropy(model(shifted(train_images[batch], random)), train_labels[batch])
                 loss.backward()
@@ -125,7 +125,7 @@ def train(args: argparse.Namespace) -> tuple[nn.Module, float, list[dict[str, fl
                 schedule.step()
                 step += 1
                 total += loss.item()
-                progress.update(step, epoch, loss=loss)
+                progress.update(step, epoch, loss=total / done)
             mean_loss = float(hvd.allreduce(torch.tensor(total / steps_per_epoch), name="loss"))
             accuracy = test_accuracy(model, test_images, test_labels)
             progress.update(step, epoch, loss=mean_loss, test_accuracy=accuracy)

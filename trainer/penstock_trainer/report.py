@@ -49,7 +49,8 @@ def metric_values(metrics: Mapping[str, object], complain: Complain) -> dict[str
             complain("metrics", f"only the first {MAX_METRICS} metrics are reported; {given!r} and later ones are not")
             break
         else:
-            values[name] = converted
+            # Seven digits are all a float32 has, and what a column of kubectl can show.
+            values[name] = converted if converted.is_integer() else float(f"{converted:.7g}")
     return values
 
 

@@ -84,6 +84,14 @@ def test_a_metric_that_is_no_number_is_left_out_and_named_and_the_others_stay() 
     }
 
 
+def test_values_have_the_seven_digits_of_a_float32_and_whole_numbers_all_of_theirs() -> None:
+    assert metric_values({"loss": 2.2943828105926514, "tiny": 1.23456789e-12, "tokens": 123456789012}, _ignore) == {
+        "loss": 2.294383,
+        "tiny": 1.234568e-12,
+        "tokens": 123456789012.0,
+    }
+
+
 def test_names_are_made_acceptable_and_only_32_metrics_go() -> None:
     said: dict[str, str] = {}
     assert metric_values({"val loss (mean)": 1}, said.__setitem__) == {"val_loss__mean_": 1.0}
