@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 from dataclasses import fields
+
+import uvloop
 
 from penstock_operator import settings as settings_module
 from penstock_operator.credentials import CredentialsError
@@ -34,7 +35,7 @@ def main() -> None:
     from penstock_operator import app  # after the arguments: --help needs no half second of imports
 
     try:
-        asyncio.run(app.run(settings))
+        uvloop.run(app.run(settings))
     except (CredentialsError, LostLease) as error:
         logging.getLogger("penstock").error("%s", error)
         sys.exit(1)

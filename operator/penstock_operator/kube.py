@@ -9,7 +9,6 @@ Nothing is retried here: a failed call raises, and the queue brings the key back
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -31,8 +30,11 @@ _PATHS = {
     names.KIND: f"/apis/{names.API_VERSION}/namespaces/{{namespace}}/{names.PLURAL}",
 }
 
-_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
-_MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": "application/json"}
+# Answers to writes are asked for as metadata only: the rest is what we sent, and encoding and parsing it again costs both sides.
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_READ = {"Accept": "application/json"}
+_WRITE = {"Content-Type": "application/json", "Accept": _METADATA}
+_MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": _METADATA}
 
 
 class ApiError(Exception):
@@ -70,7 +72,7 @@ class Kube:
             await self._session.close()
 
     async def create(self, body: Object) -> Object:
-        """POST. Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it
+        """POST; returns the new object's metadata. Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it
         never takes over an object of the same name that is somebody else's: that is a 409 AlreadyExists."""
         path = self._path(body["kind"], body["metadata"]["namespace"])
         return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", body)
@@ -82,12 +84,13 @@ class Kube:
         return await self._request("GET", self._path(kind, namespace) + query)
 
     async def update(self, body: Object) -> Object:
-        """PUT, with the resourceVersion in `body` as the lock."""
+        """PUT, with the resourceVersion in `body` as the lock; returns metadata."""
         metadata = body["metadata"]
         return await self._request("PUT", self._path(body["kind"], metadata["namespace"], metadata["name"]), body)
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, patch: Object) -> Object:
-        """Merge-patch the status of a TrainingJob, only if it is still the version the patch was computed from."""
+        """Merge-patch the status of a TrainingJob, only if it is still the version the patch was computed from.
+        Returns metadata."""
         path = self._path(names.KIND, namespace, name) + f"/status?fieldManager={names.FIELD_MANAGER}"
         body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
         return await self._request("PATCH", path, body, headers=_MERGE_PATCH)
@@ -101,15 +104,18 @@ class Kube:
         path = _PATHS[kind].format(namespace=namespace)
         return f"{path}/{name}" if name else path
 
-    async def _request(self, verb: str, path: str, body: Object | None = None, *, headers: dict[str, str] = _JSON) -> Object:
+    async def _request(
+        self, verb: str, path: str, body: Object | None = None, *, headers: dict[str, str] | None = None
+    ) -> Object:
         assert self._session is not None, "use Kube as an async context manager"
+        headers = headers or (_READ if body is None else _WRITE)
         if token := self._credentials.token():
             headers = {**headers, "Authorization": f"Bearer {token}"}
         data = orjson.dumps(body) if body is not None else None
         try:
             async with self._session.request(verb, self._credentials.server + path, data=data, headers=headers) as response:
                 raw = await response.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             self._count(verb, 0)
             raise ApiUnreachable(f"{verb} {path.partition('?')[0]}: {error or type(error).__name__}") from error
         self._count(verb, response.status)

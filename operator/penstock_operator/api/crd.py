@@ -45,9 +45,7 @@ def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
     for key, value in node.items():
         if key == "properties":
             built[key] = {name: _convert(schema, definitions) for name, schema in value.items()}
-        elif key == "items":
-            built[key] = _convert(value, definitions)
-        elif key == "additionalProperties" and isinstance(value, dict):
+        elif key == "items" or (key == "additionalProperties" and isinstance(value, dict)):
             built[key] = _convert(value, definitions)
         elif key == "maxLength" and node.get("type") == "object":
             built["maxProperties"] = value

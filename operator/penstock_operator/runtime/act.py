@@ -64,7 +64,7 @@ class Actor:
         if not patch:
             return
         written = await self._kube.patch_status(*key, job["metadata"]["resourceVersion"], patch)
-        self._lister.wrote(key, written)
+        self._lister.wrote(key, job, written["metadata"], plan.status)
         for event in events(old, plan.status):
             self._recorder.record(job, event)
 

@@ -43,7 +43,7 @@ class Lister:
         self._jobs: Index = {}
         self._pods: Index = {}
         self._written: dict[Key, SlimJob] = {}
-        self._created: dict[Key, dict[str, PodView]] = {}
+        self._created: dict[Key, dict[str, tuple[str, PodView]]] = {}
 
     def connect(self, jobs: Index, pods: Index) -> None:
         """Hand over kopf's indexes; called once, at start-up."""
@@ -73,11 +73,11 @@ class Lister:
         if not created:
             return tuple(seen)
         known = {pod.uid for pod in seen}
-        return (*seen, *(pod for pod in created.values() if pod.uid not in known))
+        return (*seen, *(pod for uid, (_, pod) in created.items() if uid not in known))
 
-    def wrote(self, key: Key, body: Mapping[str, Any]) -> None:
-        """Remember the answer of a status write."""
-        self._written[key] = slim_job(body)
+    def wrote(self, key: Key, job: SlimJob, metadata: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Remember a status write: the new status and the metadata that the API server answered with."""
+        self._written[key] = slim_job({"metadata": metadata, "spec": job["spec"], "status": status})
 
     def is_own_write(self, key: Key, resource_version: str) -> bool:
         """True when this event only brings back our newest status write: there is nothing new to look at."""
@@ -85,17 +85,20 @@ class Lister:
         return written is not None and written["metadata"]["resourceVersion"] == resource_version
 
     def created(self, key: Key, pod: Mapping[str, Any]) -> None:
-        """Remember a pod that was just created."""
+        """Remember a pod that was just created (its metadata is enough: nothing has happened to it yet)."""
         view = pod_view(pod)
-        self._created.setdefault(key, {})[view.uid] = view
+        self._created.setdefault(key, {})[view.uid] = (pod["metadata"]["resourceVersion"], view)
 
-    def pod_seen(self, key: Key, uid: str) -> None:
-        """The watch has shown this pod (or its end): from now on the index alone speaks for it."""
+    def pod_seen(self, key: Key, uid: str, resource_version: str) -> bool:
+        """The watch has shown this pod: from now on the index alone speaks for it. True when the event only brings back what
+        we created, so that there is nothing new to look at."""
         created = self._created.get(key)
-        if created is not None:
-            created.pop(uid, None)
-            if not created:
-                del self._created[key]
+        if created is None:
+            return False
+        version, _ = created.pop(uid, ("", None))
+        if not created:
+            del self._created[key]
+        return version == resource_version
 
 
 def _version(job: SlimJob) -> int:

@@ -20,7 +20,7 @@ from penstock_operator.names import Reason
 from penstock_operator.trainingjob.children.launcher import build_launcher
 from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
 from penstock_operator.trainingjob.children.worker import build_worker
-from penstock_operator.trainingjob.observe import Job, Observed, PodView, format_time
+from penstock_operator.trainingjob.observe import Observed, PodView, format_time
 from penstock_operator.trainingjob.policies.launcher import launcher_outcome
 from penstock_operator.trainingjob.policies.lifetime import backoff_left, deadline_left, deadline_passed, time_to_live_left
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error

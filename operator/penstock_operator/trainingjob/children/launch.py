@@ -44,6 +44,10 @@ def launch_environment(spec: TrainingJobSpec) -> dict[str, str]:
             "OMPI_MCA_plm_rsh_no_tree_spawn": "1",
             "PRTE_MCA_plm_ssh_agent": _AGENT,
             "PRTE_MCA_plm_ssh_no_tree_spawn": "1",
+            # Daemons that stay in their ssh session: one that dies is noticed, and so is a worker whose network is gone
+            # (ServerAliveInterval). Detached ones would leave mpirun waiting for ever.
+            "OMPI_MCA_orte_leave_session_attached": "1",
+            "PRTE_MCA_prte_leave_session_attached": "1",
             # Seconds between SIGTERM and SIGKILL for the ranks: time for a last checkpoint within the grace period.
             "OMPI_MCA_odls_base_sigkill_timeout": "20",
             "PRTE_MCA_odls_base_sigkill_timeout": "20",

@@ -15,7 +15,8 @@ from penstock_operator.trainingjob.observe import Job
 _SCRIPTS = {one.name: one.read_text() for one in (files(__package__) / "scripts").iterdir() if one.is_file()}
 
 WORKER_FILES = ("sshd_config", "host_key", "authorized_keys", "progress-token")
-WORKER_SCRIPTS = ("worker", "rank-shell", "drain")
+# Open MPI's daemon on a worker dies without a word when the launcher's agent is not there too, though it never calls it.
+WORKER_SCRIPTS = ("worker", "rank-shell", "drain", "ssh")
 LAUNCHER_FILES = ("ssh_config", "user_key", "known_hosts")
 LAUNCHER_SCRIPTS = ("ssh",)
 
