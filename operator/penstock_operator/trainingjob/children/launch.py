@@ -48,9 +48,6 @@ def launch_environment(spec: TrainingJobSpec) -> dict[str, str]:
             # (ServerAliveInterval). Detached ones would leave mpirun waiting for ever.
             "OMPI_MCA_orte_leave_session_attached": "1",
             "PRTE_MCA_prte_leave_session_attached": "1",
-            # Seconds between SIGTERM and SIGKILL for the ranks: time for a last checkpoint within the grace period.
-            "OMPI_MCA_odls_base_sigkill_timeout": "20",
-            "PRTE_MCA_odls_base_sigkill_timeout": "20",
         }
         if spec.backend is Backend.HOROVOD:
             # Horovod's own advice for mpirun (docs/mpi.rst): ob1 without openib; NCCL or Gloo carry the data.

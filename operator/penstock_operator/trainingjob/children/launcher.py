@@ -37,6 +37,7 @@ def build_launcher(job: Job, spec: TrainingJobSpec, attempt: int, workers: Seque
             # `command` names the container's program, so an entrypoint of the image does not come between.
             "command": launch_line(spec),
             **environment(spec, own, [address]),
+            "lifecycle": {"preStop": {"exec": {"command": [f"{names.RING_PATH}/stop"]}}},
             "securityContext": {
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},

@@ -18,7 +18,7 @@ WORKER_FILES = ("sshd_config", "host_key", "authorized_keys", "progress-token")
 # Open MPI's daemon on a worker dies without a word when the launcher's agent is not there too, though it never calls it.
 WORKER_SCRIPTS = ("worker", "rank-shell", "drain", "ssh")
 LAUNCHER_FILES = ("ssh_config", "user_key", "known_hosts")
-LAUNCHER_SCRIPTS = ("ssh",)
+LAUNCHER_SCRIPTS = ("ssh", "stop")
 
 
 def build_secret(job: Job, surroundings: Surroundings) -> Child:
