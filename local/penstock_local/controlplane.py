@@ -1,0 +1,145 @@
+"""A real API server on loopback, without nodes: what API tests and benchmarks run against. Ready in about three seconds.
+
+    with ControlPlane(folder) as plane:
+        plane.kubectl("get", "namespaces")
+
+Its processes die with this one, however it ends.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from penstock_local import binaries, components
+from penstock_local.certificates import Authority
+from penstock_local.components import Endpoint
+from penstock_local.errors import LocalError
+from penstock_local.processes import Daemon
+from penstock_local.steps import Steps
+
+READY_SECONDS = 60.0
+
+
+class ControlPlane:
+    """etcd, kube-apiserver and, unless left out, kube-controller-manager, with state in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        components: Sequence[str] = ("etcd", "kube-apiserver", "kube-controller-manager"),
+        *,
+        apiserver_flags: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder
+        self._components = tuple(components)
+        self._apiserver_flags = tuple(apiserver_flags)
+        self._authority = Authority(folder / "pki")
+        ports = free_ports(3)
+        self._at = Endpoint(address="127.0.0.1", port=ports[0], etcd_port=ports[1])
+        self._daemons = {name: Daemon(folder, name) for name in self._components}
+
+    @property
+    def server(self) -> str:
+        return self._at.server
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    def __enter__(self) -> ControlPlane:
+        self._binaries = binaries.ensure((*self._components, "kubectl"), Steps())
+        self._authority.prepare([])
+        self._authority.kubeconfig("admin", self.server, self.kubeconfig)
+        for name in ("controller-manager", "scheduler"):
+            self._authority.kubeconfig(name, self.server)
+        try:
+            for name in self._components:
+                self.start(name)
+                if name == "kube-apiserver":
+                    self.wait_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def start(self, component: str) -> None:
+        """Start one component; no effect when it runs."""
+        pki = self._authority.folder
+        command = {
+            "etcd": lambda: components.etcd(self._binaries, self.folder, self._at),
+            "kube-apiserver": lambda: components.kube_apiserver(self._binaries, pki, self._at, self._apiserver_flags),
+            "kube-controller-manager": lambda: components.kube_controller_manager(self._binaries, pki),
+            "kube-scheduler": lambda: components.kube_scheduler(self._binaries, pki),
+        }[component]()
+        self._daemons[component].start(command, die_with_parent=True)
+
+    def kill(self, component: str) -> None:
+        """SIGKILL one component."""
+        self._daemons[component].stop(kill=True)
+
+    def pid(self, component: str) -> int | None:
+        return self._daemons[component].pid()
+
+    def wait_ready(self) -> None:
+        """Return when /readyz says ok.
+
+        Raises:
+            LocalError: not within a minute, or a process ended; with the end of its log.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            answer = subprocess.run([*self._kubectl(), "get", "--raw", "/readyz"], capture_output=True, text=True)
+            if answer.stdout == "ok":
+                return
+            for name in ("etcd", "kube-apiserver"):
+                if self._daemons[name].pid() is None:
+                    raise LocalError(f"{name} ended; its log ends with:\n{self._daemons[name].tail()}")
+            time.sleep(0.1)
+        raise LocalError(f"kube-apiserver is not ready after {READY_SECONDS:.0f} s:\n{self._daemons['kube-apiserver'].tail()}")
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as cluster administrator; returns its output.
+
+        Raises:
+            LocalError: it failed; the message is kubectl's own.
+        """
+        result = subprocess.run([*self._kubectl(), *arguments], input=stdin, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise LocalError(f"kubectl {' '.join(arguments)}: {result.stderr.strip()}")
+        return result.stdout
+
+    def _kubectl(self) -> list[str]:
+        return [f"{self._binaries}/kubectl", f"--kubeconfig={self.kubeconfig}"]
+
+    def _stop(self) -> None:
+        for name in reversed(self._components):
+            self._daemons[name].stop(seconds=2)
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Free TCP ports on loopback, the last ones of them in a row (etcd's peer port follows its client port)."""
+    while True:
+        first = _free_port()
+        second = _free_port()
+        if first not in (second, second + 1) and _is_free(second + 1):
+            return [first, second, second + 1][:count]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
