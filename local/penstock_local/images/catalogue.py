@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock_local import paths
 from penstock_local.images.errors import ImagesError
 
 VERSION = "0.1.0"
@@ -62,7 +63,7 @@ def find(name: str) -> Image:
 
 
 def checkout() -> Path:
-    root = Path(__file__).resolve().parents[3]
+    root = paths.checkout()
     if not (root / "trainer" / "Dockerfile").is_file():
         raise ImagesError(
             f"the Dockerfiles are not at {root}: images are built from a checkout; install it with 'pip install -e .'"

@@ -18,13 +18,18 @@ from typing import Protocol
 from penstock_local.images import host
 from penstock_local.images.catalogue import Image
 from penstock_local.images.errors import ImagesError
+from penstock_local.images.layout import forget_image, sweep
 from penstock_local.images.lock import locked
 from penstock_local.images.process import Report, run
 
 _PACKAGES = ("ca-certificates",)
 _MMDEBSTRAP = (
     "mmdebstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "--format=tar",
-    # As in Debian's own slim images, and for what is installed on top of it too.
+    # As in Debian's own slim images, and for what is installed on top of it too: no manuals, no caches, nothing recommended.
+    '--aptopt=APT::Install-Recommends "false"',
+    '--aptopt=APT::Keep-Downloaded-Packages "false"',
+    '--aptopt=Dir::Cache::pkgcache ""',
+    '--aptopt=Dir::Cache::srcpkgcache ""',
     *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "locale", "doc", "info")),
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     "bookworm",
@@ -54,11 +59,11 @@ def choose(cache: Path) -> Engine:
         raise ImagesError(f"PENSTOCK_IMAGE_BUILDER is {wanted!r}; it can be docker or buildah")
     if wanted == "docker" or (not wanted and _docker_answers()):
         return Docker()
-    missing = [command for command in ("buildah", "mmdebstrap") if shutil.which(command) is None]
+    missing = [command for command in ("buildah", "mmdebstrap", "skopeo") if shutil.which(command) is None]
     if missing:
         raise ImagesError(
             f"no Docker engine answers here and {' and '.join(missing)} cannot be found: start Docker, "
-            f"or install them (on Debian: apt-get install --no-install-recommends buildah mmdebstrap)"
+            f"or install the missing (on Debian: apt-get install --no-install-recommends buildah mmdebstrap skopeo)"
         )
     return Buildah(cache)
 
@@ -123,10 +128,24 @@ class Buildah:
             run(command, log=log, report=report, environment=self._environment(), what=f"building image {image.name}")
 
     def export(self, image: Image, target: Path, *, log: Path, report: Report) -> None:
-        # Uncompressed: compressing takes a minute a gigabyte, and the archive is read on this machine.
-        destination = f"oci-archive:{target}:{image.reference}"
-        command = self._buildah("push", "--quiet", "--disable-compression", image.reference, destination)
-        run(command, log=log, report=report, environment=self._environment(), what=f"exporting image {image.name}")
+        # skopeo and not `buildah push`, which compresses whatever it is told (2 GB of gzip nobody needs) and writes every
+        # layer each time: 57 s against 30 s at first and less than one later.
+        layout = self.cache / "images" / "layouts" / image.name
+        forget_image(layout)
+        source = f"containers-storage:[{self._driver()}@{self.store}+{self.run_root}]{image.reference}"
+        command = [
+            "skopeo",
+            "copy",
+            "--quiet",
+            "--dest-oci-accept-uncompressed-layers",
+            source,
+            f"oci:{layout}:{image.reference}",
+        ]
+        run(command, log=log, report=report, environment=os.environ, what=f"exporting image {image.name}")
+        sweep(layout)
+        # The index first: who reads the digest need not pass the layers.
+        command = ["tar", "--create", "--file", str(target), "--directory", str(layout), "oci-layout", "index.json", "blobs"]
+        run(command, log=log, report=report, environment=os.environ, what=f"packing image {image.name}")
 
     def _ensure_base(self, *, log: Path, report: Report) -> None:
         with locked(self.cache / "images" / "base.lock", lambda: report("waiting for the base that another build is making")):
@@ -143,11 +162,21 @@ class Buildah:
             command = self._buildah("bud", "--tag", _BASE, folder)
             run(command, log=log, report=report, environment=self._environment(), what="importing the Debian base into buildah")
 
+    @property
+    def store(self) -> Path:
+        return self.cache / "buildah"
+
+    @property
+    def run_root(self) -> str:
+        # It holds mount counts, which must not outlive a boot: /run, one folder per store.
+        return f"/run/penstock/buildah-{hashlib.sha256(str(self.store).encode()).hexdigest()[:8]}"
+
+    def _driver(self) -> str:
+        return os.environ.get("STORAGE_DRIVER", "overlay")
+
     def _buildah(self, command: str, *arguments: str) -> list[str]:
-        # The run root holds mount counts, which must not outlive a boot: /run, one folder per store.
-        store = self.cache / "buildah"
-        run_root = f"/run/penstock/buildah-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
-        return ["buildah", "--root", str(store), "--runroot", run_root, command, *arguments]
+        options = ["--root", str(self.store), "--runroot", self.run_root, "--storage-driver", self._driver()]
+        return ["buildah", *options, command, *arguments]
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "BUILDAH_ISOLATION": "chroot"}

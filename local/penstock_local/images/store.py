@@ -5,7 +5,6 @@ lock lets two commands that want the same image at once build it once.
 """
 
 import json
-import os
 import shutil
 import sys
 import tarfile
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from penstock_local import paths
 from penstock_local.images import catalogue, engine
 from penstock_local.images.errors import ImagesError
 from penstock_local.images.lock import locked
@@ -43,17 +43,11 @@ def build(name: str, *, arguments: Mapping[str, str] | None = None, report: Repo
 
 def clean() -> None:
     """Removes archives, logs and buildah's store; what a Docker engine holds stays, it may be in use by others."""
-    cache = cache_folder()
+    cache = paths.cache()
     for folder in (cache / "images", cache / "buildah"):
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             raise ImagesError(f"{folder} could not be removed whole: is a build still running?")
-
-
-def cache_folder() -> Path:
-    if configured := os.environ.get("PENSTOCK_CACHE"):
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
 
 
 def printed(name: str, write: Callable[[str], object] | None = None) -> Report:
@@ -76,7 +70,7 @@ def _current(name: str, arguments: Mapping[str, str] | None, report: Report | No
         image = replace(image, arguments={**image.arguments, **arguments})
     report = report or printed(name)
     root = catalogue.checkout()
-    cache = cache_folder()
+    cache = paths.cache()
     folder = cache / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.lock", lambda: report("waiting for another build of this image")):

@@ -43,4 +43,4 @@ def test_horovods_compiler_raises_the_standard_and_keeps_every_other_argument(tm
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = [str(ROOT / "trainer" / "horovod" / "cxx20"), "-O3", "-g", "-std=c++14", '-DA="b c"', "-o", "x y.o"]
     given = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert given == ["-O3", "-std=c++20", '-DA="b c"', "-o", "x y.o"]
+    assert given == ["-w", "-O3", "-std=c++20", '-DA="b c"', "-o", "x y.o"]

@@ -86,7 +86,7 @@ def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
 def test_without_a_builder_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("PENSTOCK_IMAGE_BUILDER", raising=False)
-    with pytest.raises(ImagesError, match="apt-get install --no-install-recommends buildah mmdebstrap"):
+    with pytest.raises(ImagesError, match="apt-get install --no-install-recommends buildah mmdebstrap skopeo"):
         choose(tmp_path)
 
 
