@@ -93,6 +93,8 @@ async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop:
     try:
         if settings.leader_election and await _unless(stop, _acquired(elector)) is None:
             return
+        if await _unless(stop, _crd_served(kube, settings)) is None:
+            return
         recorder = Recorder(kube, settings.pod_name, busy=lambda: queue.depth() > 0)
         reconciler = Reconciler(
             queue=queue,
@@ -209,6 +211,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True  # the Lease elects, without another CRD
     # The largest saving on a shared cluster: without it every pod of every team streams by.
     settings.watching.label_selectors["", "pods"] = names.LABEL_JOB
+    settings.scanning.disabled = True  # no need (and no right) to watch CRDs and namespaces; `_crd_served` waits for ours
     settings.watching.chunk_size = 500
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
@@ -280,6 +283,20 @@ async def _operator_key(kube: Kube, namespace: str) -> bytes:
             return await operator_key.load_or_create(kube, namespace)
         except (ApiError, ApiUnreachable) as error:
             log.warning("the operator's key cannot be read yet: %s; trying again", error)
+            await asyncio.sleep(1.0)
+
+
+async def _crd_served(kube: Kube, settings: Settings) -> bool:
+    """Wait until TrainingJobs can be listed: the CRD may be applied after the operator, and kopf would not look for it again."""
+    told = False
+    while True:
+        try:
+            await kube.list(names.KIND, (settings.watch_namespaces or ("",))[0], "?limit=1")
+            return True
+        except (ApiError, ApiUnreachable) as error:
+            if not told:
+                log.warning("TrainingJobs cannot be listed yet (is the CRD installed?): %s; trying again", error)
+                told = True
             await asyncio.sleep(1.0)
 
 

@@ -81,6 +81,7 @@ class Kube:
         return await self._request("GET", self._path(kind, namespace, name))
 
     async def list(self, kind: str, namespace: str, query: str = "") -> Object:
+        """GET of a collection; an empty namespace means all of them."""
         return await self._request("GET", self._path(kind, namespace) + query)
 
     async def update(self, body: Object) -> Object:
@@ -101,7 +102,7 @@ class Kube:
         await self._request("DELETE", self._path(kind, namespace, name), body)
 
     def _path(self, kind: str, namespace: str, name: str | None = None) -> str:
-        path = _PATHS[kind].format(namespace=namespace)
+        path = _PATHS[kind].format(namespace=namespace) if namespace else _PATHS[kind].replace("/namespaces/{namespace}", "")
         return f"{path}/{name}" if name else path
 
     async def _request(

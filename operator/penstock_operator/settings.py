@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -23,8 +23,8 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve, comma-separated. Empty: the whole cluster (needs the ClusterRole)."""
 
-    service_url: str = "http://penstock-operator.penstock-system.svc:8080"
-    """Where pods reach the operator (progress reports)."""
+    service_url: str = ""
+    """Where pods reach the operator (progress reports). Empty: http://penstock-operator.<namespace>.svc:8080, the chart's Service."""
 
     pod_name: str = "penstock-operator"
     """Identity in the Lease and in Events."""
@@ -96,6 +96,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         if (text := environ.get(variable)) is not None:
             values[field.name] = _parse(variable, text, field.default)
     settings = Settings(**values)
+    if not settings.service_url:
+        settings = replace(settings, service_url=f"http://penstock-operator.{settings.namespace}.svc:8080")
     if settings.log_format not in ("json", "text"):
         raise SettingsError(f"PENSTOCK_LOG_FORMAT: found {settings.log_format!r}; use json or text")
     if settings.workers < 1:
