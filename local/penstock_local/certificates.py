@@ -33,10 +33,10 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, addresses: Iterable[str]) -> None:
         """Make what the control plane needs. `addresses`: IPs the API server is reached at."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("ca", "front-proxy-ca"):
             if not self.path(f"{name}.crt").exists():
                 self._authority(name)

@@ -1,8 +1,8 @@
 """A cgroup subtree for each node, on cgroup v1 and v2.
 
-v1: the kubelet wants its root in every hierarchy, and a cpuset without cpus and mems takes no process. v2: one folder, and
-controllers are delegated downwards by `cgroup.subtree_control`. Decisions are pure (`layout`); only v1 could be run where this
-was written, v2 is covered by unit tests of the layout alone.
+v1: the kubelet wants its root in every hierarchy, and a cpuset without cpus and mems takes no process. v2: one folder, and each
+level hands its controllers down by `cgroup.subtree_control` before the level below is of use. What to do is decided in `plan`,
+which is pure; only v1 could be run where this was written, v2 is covered by unit tests of the plan alone.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from penstock_local.errors import LocalError
 
 MOUNT = Path("/sys/fs/cgroup")
 V1_HIERARCHIES = (
@@ -31,35 +33,56 @@ V1_HIERARCHIES = (
     "net_cls",
     "net_prio",
 )
+V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Which folders to make, outermost first, and which files to fill before the folder below is made."""
+class Make:
+    """Make this folder."""
 
-    version: int
-    folders: tuple[Path, ...]
-    cpusets: tuple[Path, ...] = ()
-    delegations: tuple[Path, ...] = ()
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Inherit:
+    """Fill this file with what its namesake one level up holds."""
+
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """Let the folders below use these controllers, as far as this folder has them itself."""
+
+    folder: Path
+    controllers: tuple[str, ...] = V2_CONTROLLERS
+
+
+Step = Make | Inherit | Delegate
 
 
 def version(mount: Path = MOUNT) -> int:
     return 2 if (mount / "cgroup.controllers").exists() else 1
 
 
-def layout(root: str, node: str, *, version: int, hierarchies: Iterable[str] = (), mount: Path = MOUNT) -> Layout:
-    """The subtree `root/node`; `hierarchies` are the v1 controllers that are mounted."""
+def plan(root: str, node: str, *, version: int, hierarchies: Iterable[str] = (), mount: Path = MOUNT) -> list[Step]:
+    """How to make the subtree `root/node`, in order; `hierarchies` are the v1 controllers that are mounted."""
     parts = [*Path(root).parts, node]
     chain = [Path(*parts[: count + 1]) for count in range(len(parts))]
+    steps: list[Step] = []
     if version == 2:
-        folders = tuple(mount / one for one in chain)
-        return Layout(2, folders, delegations=(mount, *folders[:-1]))
-    tops = [mount / name for name in hierarchies]
-    return Layout(
-        1,
-        tuple(top / one for top in tops for one in chain),
-        tuple(mount / "cpuset" / one for one in chain if "cpuset" in hierarchies),
-    )
+        above = mount
+        for one in chain:
+            steps += [Delegate(above), Make(mount / one)]
+            above = mount / one
+        return steps
+    for name in hierarchies:
+        for one in chain:
+            folder = mount / name / one
+            steps.append(Make(folder))
+            if name == "cpuset":
+                steps += [Inherit(folder / "cpuset.cpus"), Inherit(folder / "cpuset.mems")]
+    return steps
 
 
 def kubelet_settings(version: int) -> dict[str, object]:
@@ -68,17 +91,16 @@ def kubelet_settings(version: int) -> dict[str, object]:
 
 
 def make(root: str, node: str) -> None:
-    """Make the subtree of one node."""
-    plan = layout(root, node, version=version(), hierarchies=mounted())
-    for one in plan.delegations:
-        _delegate(one)
-    for folder in plan.folders:
-        folder.mkdir(exist_ok=True)
-        if folder in plan.delegations:
-            _delegate(folder)
-        if folder in plan.cpusets:
-            for name in ("cpuset.cpus", "cpuset.mems"):
-                (folder / name).write_text((folder.parent / name).read_text())
+    """Make the subtree of one node; no effect when it is there."""
+    for step in plan(root, node, version=version(), hierarchies=mounted()):
+        match step:
+            case Make(folder):
+                folder.mkdir(exist_ok=True)
+            case Inherit(file):
+                if not file.read_text().strip():
+                    file.write_text((file.parent.parent / file.name).read_text())
+            case Delegate(folder, controllers):
+                _delegate(folder, controllers)
 
 
 def mounted(mount: Path = MOUNT) -> tuple[str, ...]:
@@ -86,18 +108,33 @@ def mounted(mount: Path = MOUNT) -> tuple[str, ...]:
     return tuple(name for name in V1_HIERARCHIES if (mount / name / "cgroup.procs").exists())
 
 
-def remove(root: str, *, seconds: float = 10.0) -> None:
+def remove(root: str, *, seconds: float = 15.0) -> None:
     """Kill what is left in the subtree and remove it from every hierarchy."""
-    tops = [MOUNT / root] if version() == 2 else [MOUNT / name / root for name in mounted()]
     deadline = time.monotonic() + seconds
-    while any(top.exists() for top in tops) and time.monotonic() < deadline:
-        for top in tops:
-            for folder in (
-                sorted((one for one in top.rglob("*") if one.is_dir()), key=lambda one: -len(one.parts)) if top.exists() else ()
-            ):
-                _clear(folder)
-            _clear(top)
-        time.sleep(0.05)
+    while left := [top for top in _tops(root) if top.exists()]:
+        for folder in (folder for top in left for folder in _deepest_first(top)):
+            _clear(folder)
+        if time.monotonic() > deadline:
+            raise LocalError(f"cgroups that do not empty after SIGKILL: {', '.join(map(str, left))}")
+        time.sleep(0.02)
+
+
+def remove_empty(root: str) -> None:
+    """Remove the folder itself where nothing is in it; clusters of others may be."""
+    for top in _tops(root):
+        try:
+            top.rmdir()
+        except OSError:
+            continue
+
+
+def _tops(root: str) -> list[Path]:
+    return [MOUNT / root] if version() == 2 else [MOUNT / name / root for name in mounted()]
+
+
+def _deepest_first(top: Path) -> Iterator[Path]:
+    for folder, _, _ in os.walk(top, topdown=False):
+        yield Path(folder)
 
 
 def _clear(folder: Path) -> None:
@@ -109,7 +146,16 @@ def _clear(folder: Path) -> None:
         pass  # still busy, or gone: the next round sees
 
 
-def _delegate(folder: Path) -> None:
-    controllers = (folder / "cgroup.controllers").read_text().split()
-    wanted = [name for name in ("cpu", "cpuset", "memory", "pids", "io", "hugetlb") if name in controllers]
-    (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+def _delegate(folder: Path, controllers: Iterable[str]) -> None:
+    there = (folder / "cgroup.controllers").read_text().split()
+    target = folder / "cgroup.subtree_control"
+    enabled = target.read_text().split()
+    wanted = [name for name in controllers if name in there and name not in enabled]
+    try:
+        if wanted:
+            target.write_text(" ".join(f"+{name}" for name in wanted))
+    except OSError as error:
+        raise LocalError(
+            f"{target}: cannot hand down {', '.join(wanted)}: {error.strerror}."
+            " In a container, its processes must be in a child of the cgroup root it sees"
+        ) from error

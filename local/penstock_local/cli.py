@@ -14,7 +14,6 @@ from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
 from penstock_local.processes import resident_mib
 from penstock_local.seeds import Archive
-from penstock_local.steps import Steps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""One node: containerd, kubelet and kube-proxy in namespaces of their own, joined to the others by a bridge.
+"""One node: containerd, kubelet and kube-proxy in namespaces of their own.
 
 Every setting that is not a default has its reason here; most were found by a node that did not come up.
 """
@@ -6,6 +6,7 @@ Every setting that is not a default has its reason here; most were found by a no
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,24 +60,20 @@ class Node:
         self.shape = shape
         self._binaries, self._cgroup_root, self._quick_failure = binaries, cgroup_root, quick_failure
 
-    def connect(self, control_plane: Machine) -> None:
-        """A link from the control plane's bridge to the node, and the way to the other nodes' pods."""
-        holder = self.machine.holder.pid()
-        control_plane.run(["ip", "link", "add", f"p{self.index}", "type", "veth", "peer", "name", "eth0", "netns", str(holder)])
-        control_plane.run(["ip", "link", "set", f"p{self.index}", "master", "br0", "up"])
-        self.machine.run(["ip", "addr", "add", f"{self.address}/24", "dev", "eth0"])
-        self.machine.run(["ip", "link", "set", "eth0", "up"])
-        self.machine.run(["ip", "route", "add", "default", "via", GATEWAY])
-        control_plane.run(["ip", "route", "replace", self.pods, "via", self.address])
-
-    def route_to(self, other: Node) -> None:
-        self.machine.run(["ip", "route", "replace", other.pods, "via", other.address])
+    @property
+    def port(self) -> str:
+        """The bridge's end of the node's link."""
+        return f"p{self.index}"
 
     def configure(self, authority: Authority, server: str) -> None:
         """Write the configuration files; certificates are made once."""
         authority.kubelet(self.name, self.address)
         etc = self.machine.folder / "etc"
         (etc / "cni").mkdir(parents=True, exist_ok=True)
+        # A kubelet that finds no device checkpoint at its start takes the node for new and sets extended resources to 0.
+        kept = self.machine.folder / "kubelet" / "device-plugins" / "extended-resources-are-kept"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch()
         authority.kubeconfig(f"{self.name}-kubelet", server, etc / "kubelet.kubeconfig")
         authority.kubeconfig("kube-proxy", server, etc / "kube-proxy.kubeconfig")
         (etc / "resolv.conf").write_text("# names outside the cluster do not resolve here\n")
@@ -84,7 +81,6 @@ class Node:
         (etc / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
         (etc / "kubelet.yaml").write_text(yaml.safe_dump(self._kubelet(authority)))
         (etc / "kube-proxy.yaml").write_text(yaml.safe_dump(kube_proxy_config(etc / "kube-proxy.kubeconfig", self.name)))
-        cgroups.make(self._cgroup_root, self.name)
 
     def start(self) -> None:
         """Start what does not run."""
@@ -111,7 +107,6 @@ class Node:
                 f"{self._binaries}/kubelet",
                 f"--config={etc}/kubelet.yaml",
                 f"--kubeconfig={etc}/kubelet.kubeconfig",
-                f"--root-dir={self.machine.folder}/kubelet",
                 f"--node-ip={self.address}",
                 f"--hostname-override={self.name}",
                 f"--node-labels={labels}",
@@ -121,9 +116,19 @@ class Node:
     def ctr(self) -> list[str]:
         return ["ctr", "-a", SOCKET, "-n", "k8s.io"]
 
-    def stop(self) -> None:
-        for name in ("kubelet", "kube-proxy"):
-            self.machine.daemon(name).stop(seconds=2)
+    def import_archive(self, archive: Path) -> None:
+        """An OCI or docker-save archive into the running node."""
+        # By way of standard input: the archive may lie under /var/lib or /run, which the node has of its own.
+        with archive.open("rb") as content:
+            command = [*self.machine.enter(), *self.ctr(), "images", "import", "-"]
+            result = subprocess.run(command, stdin=content, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise LocalError(f"{self.name}: {archive} cannot be imported: {result.stderr.strip()}")
+
+    def images(self) -> list[str]:
+        """References of the images the node holds."""
+        names = self.machine.run([*self.ctr(), "images", "list", "-q"], check=False).split()
+        return sorted(name for name in names if not name.startswith("sha256:"))
 
     def _containerd(self) -> str:
         return f"""version = 2
@@ -131,6 +136,8 @@ root = '{self.machine.folder}/containerd'
 state = '/run/containerd'
 [grpc]
   address = '{SOCKET}'
+[plugins.'io.containerd.internal.v1.opt']
+  path = '{self.machine.folder}/opt'
 [plugins.'io.containerd.grpc.v1.cri']
   sandbox_image = '{oci.PAUSE}'
   # Without CAP_SYS_RESOURCE (containers, some CI machines) a score cannot be lowered, only kept.
@@ -184,10 +191,17 @@ state = '/run/containerd'
             "nodeStatusUpdateFrequency": "2s",
             "nodeLeaseDurationSeconds": 4 if self._quick_failure else 40,
             # The defaults are percentages of the whole disk: a fairly full disk would evict everything.
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1Gi", "imagefs.available": "1Gi"},
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "1Gi",
+                "nodefs.inodesFree": "1%",
+                "imagefs.available": "1Gi",
+                "imagefs.inodesFree": "1%",
+            },
             # Images that no registry holds must not be collected.
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
+            "volumePluginDir": f"{self.machine.folder}/volume-plugins",
             "serializeImagePulls": False,
             "maxPods": 200,
         }

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from penstock_local.errors import LocalError
+from penstock_local.processes import search_path
 
 PLUGIN_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 
@@ -22,13 +23,15 @@ PACKAGES = {
     "conntrack": "conntrack",
     "ip": "iproute2",
     "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
     "mount": "mount",
 }
 
 
 def missing(programs: Iterable[str], plugin_folders: Iterable[Path] = PLUGIN_FOLDERS, path: str | None = None) -> list[str]:
     """Debian packages that are not there, sorted."""
-    packages = {PACKAGES[program] for program in programs if shutil.which(program, path=path) is None}
+    packages = {PACKAGES[program] for program in programs if shutil.which(program, path=path or search_path()) is None}
     if not any((folder / "bridge").exists() for folder in plugin_folders):
         packages.add("containernetworking-plugins")
     return sorted(packages)

@@ -5,15 +5,15 @@ A pid file holds `pid start-time`; the start time tells a reused pid apart, so n
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+# containerd looks for runc, and CNI plugins for nft, where a plain user's PATH does not go.
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Daemon:
@@ -27,23 +27,30 @@ class Daemon:
     def start(
         self, command: Sequence[str | Path], *, environment: dict[str, str] | None = None, die_with_parent: bool = False
     ) -> int:
-        """Start it unless it runs. `die_with_parent`: the kernel kills it when this process ends in whatever way."""
+        """Start it unless it runs.
+
+        `die_with_parent`: the kernel kills it when the calling thread ends in whatever way, so call from the main thread.
+        """
         if (running := self.pid()) is not None:
             return running
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._pid_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **(environment or {})},
-                start_new_session=True,
-                preexec_fn=_die_with_parent if die_with_parent else None,
-            )
-        self._pid_file.write_text(f"{process.pid} {start_time(process.pid) or 0}")
-        return process.pid
+        words = [*(["setpriv", "--pdeathsig", "KILL"] if die_with_parent else []), *map(str, command)]
+        # Not Popen: it would warn about every process that is meant to outlive its handle.
+        pid = os.posix_spawnp(
+            words[0],
+            words,
+            {**os.environ, "PATH": search_path(), **(environment or {})},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGINT],
+        )
+        self._pid_file.write_text(f"{pid} {start_time(pid) or 0}")
+        return pid
 
     def pid(self) -> int | None:
         """Its pid while it runs."""
@@ -85,10 +92,8 @@ def end(pid: int, *, seconds: float) -> None:
 
 def alive(pid: int) -> bool:
     """Running, and not a zombie (a child of ours is reaped here)."""
-    try:
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
     return start_time(pid) is not None
 
 
@@ -112,5 +117,20 @@ def resident_mib(pid: int) -> float:
     return 0.0
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def search_path() -> str:
+    """PATH with the folders of system programs at its end."""
+    found = os.environ.get("PATH", os.defpath).split(":")
+    return ":".join([*found, *(one for one in _SYSTEM_FOLDERS if one not in found)])
+
+
+def with_environment(entry: str) -> list[int]:
+    """Processes that were started with this `NAME=value` in their environment, or whose ancestors were."""
+    found, wanted = [], entry.encode()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found

@@ -2,7 +2,7 @@
 
 An import unpacks gigabytes and takes a minute and more; layers are read-only lower directories of overlayfs, so their files can
 be shared by hard link, and only containerd's two small databases are copied. A seed holds a set of images and is named by their
-digests. A new set is made from the newest seed by importing only what changed.
+digests. A new set is made from the seed that has most of it by importing only what is new.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from penstock_local.errors import LocalError
 from penstock_local.processes import Daemon
 from penstock_local.steps import Steps
 
+# One for tests, one for the demo, and one more for a change in either.
+_KEPT = 3
 _DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db")
 
 
@@ -45,47 +47,66 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
     """A containerd root that holds all these images."""
     home = paths.cache() / "seeds"
     home.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(json.dumps({name: one.digest for name, one in sorted(images.items())}).encode()).hexdigest()[:16]
-    seed = home / key
+    wanted = {name: one.digest for name, one in images.items()}
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (seed / "images.json").exists():
-            os.utime(seed)
-            return seed / "root"
+        for left in home.glob("partial-*"):  # of a run that was interrupted; nobody else is here under the lock
+            shutil.rmtree(left, ignore_errors=True)
         older = sorted((one for one in home.iterdir() if (one / "images.json").exists()), key=lambda one: one.stat().st_mtime)
-        partial = Path(tempfile.mkdtemp(dir=home, prefix="partial-"))
-        known: dict[str, str] = {}
-        if older:
-            known = json.loads((older[-1] / "images.json").read_text())
-            copy(older[-1] / "root", partial / "root")
+        held = {one: json.loads((one / "images.json").read_text()) for one in older}
+        base = nearest(wanted, held)
+        known = held[base] if base is not None else {}
         fresh = {name: one for name, one in images.items() if known.get(name) != one.digest}
-        with steps.step(f"unpack {', '.join(fresh) or 'nothing new'} for the nodes"):
+        if base is not None and not fresh:
+            os.utime(base)
+            return base / "root"
+        partial = Path(tempfile.mkdtemp(dir=home, prefix="partial-"))
+        if base is not None:
+            copy(base / "root", partial / "root")
+        with steps.step(f"unpack {', '.join(fresh)} for the nodes"):
             _import(partial, [one.path for one in fresh.values()])
-        (partial / "images.json").write_text(json.dumps({name: one.digest for name, one in images.items()}))
+        # What the base held of other names is held here too.
+        holds = {**known, **wanted}
+        (partial / "images.json").write_text(json.dumps(holds))
+        seed = home / hashlib.sha256(json.dumps(holds, sort_keys=True).encode()).hexdigest()[:16]
+        shutil.rmtree(seed, ignore_errors=True)
         partial.rename(seed)
-        for one in older[:-1]:  # the two newest stay: another checkout may use the other
+        for one in older[: -(_KEPT - 1)]:
             shutil.rmtree(one, ignore_errors=True)
-    return seed / "root"
+        return seed / "root"
+
+
+def nearest(wanted: Mapping[str, str], held: Mapping[Path, Mapping[str, str]]) -> Path | None:
+    """The seed that has most of the wanted images, among equals the last; None when none has any."""
+    best, most = None, 0
+    for seed, images in held.items():
+        shared = sum(images.get(name) == digest for name, digest in wanted.items())
+        if shared >= most and shared > 0:
+            best, most = seed, shared
+    return best
 
 
 def copy(root: Path, target: Path) -> None:
-    """Give a node its containerd root: hard links, and databases of its own."""
-    result = subprocess.run(["cp", "-al", str(root), str(target)], capture_output=True, text=True)
-    if result.returncode != 0:  # another file system: then it is a real copy
-        shutil.rmtree(target, ignore_errors=True)
-        subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(target)], check=True)
+    """Give a node its containerd root: hard links, and databases of its own. The target appears whole or not at all."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if subprocess.run(["cp", "-al", str(root), str(partial)], capture_output=True).returncode != 0:
+        # Another file system: a real copy then.
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(partial)], check=True)
     for name in _DATABASES:
         if (root / name).exists():
-            (target / name).unlink()
-            shutil.copy2(root / name, target / name)
+            (partial / name).unlink()
+            shutil.copy2(root / name, partial / name)
+    partial.rename(target)
 
 
 def _import(folder: Path, archives: list[Path]) -> None:
     """Run a containerd of our own on this root for as long as the imports take."""
     socket, config = folder / "containerd.sock", folder / "containerd.toml"
-    disabled = "disabled_plugins = ['io.containerd.grpc.v1.cri']\n"
     config.write_text(
-        f"version = 2\nroot = '{folder}/root'\nstate = '{folder}/state'\n{disabled}[grpc]\n  address = '{socket}'\n"
+        f"version = 2\nroot = '{folder}/root'\nstate = '{folder}/state'\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n"
+        f"[grpc]\n  address = '{socket}'\n[plugins.'io.containerd.internal.v1.opt']\n  path = '{folder}/opt'\n"
     )
     daemon = Daemon(folder, "containerd")
     daemon.start(["containerd", "--config", str(config)], die_with_parent=True)
@@ -102,7 +123,7 @@ def _import(folder: Path, archives: list[Path]) -> None:
                 raise LocalError(f"{archive} cannot be imported: {result.stderr.strip()}")
     finally:
         daemon.stop(seconds=10)
-    for name in ("state", "log", "pid"):
+    for name in ("state", "log", "pid", "opt"):
         shutil.rmtree(folder / name, ignore_errors=True)
     config.unlink()
     socket.unlink(missing_ok=True)

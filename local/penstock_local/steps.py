@@ -1,4 +1,4 @@
-"""Progress for people: each step with its time, and what comes next. Lines, not a moving bar: they also read well in CI logs."""
+"""Progress for people: each step with its time. Lines, not a moving bar: they also read well in CI logs."""
 
 from __future__ import annotations
 

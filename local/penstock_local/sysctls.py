@@ -1,4 +1,4 @@
-"""The three machine-wide sysctls that every kubelet sets for itself, remembered before the first cluster and put back after the last."""
+"""The machine-wide sysctls that every kubelet sets for itself: remembered before the first cluster, put back after the last."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def remember(state: Path) -> None:
     """Save the values unless a cluster that is up has saved them."""
     saved = state / "sysctls.json"
     if not saved.exists():
+        state.mkdir(parents=True, exist_ok=True)
         saved.write_text(json.dumps({name: (_ROOT / name).read_text().strip() for name in NAMES}))
 
 

@@ -1,0 +1,83 @@
+"""What a cluster was started with; kept in its folder, so that `up` after a reboot makes the same one."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from penstock_local.errors import LocalError
+from penstock_local.node import NodeShape
+
+_FILE = "config.json"
+MOST_NODES = 32
+
+
+@dataclass(slots=True, kw_only=True)
+class Config:
+    """`port` 0: any free one. `quick_failure`: a silent node is noticed after 5 s instead of 40."""
+
+    nodes: int = 2
+    quick_failure: bool = False
+    port: int = 0
+    instance_type: str = "p4d.24xlarge"
+    capacity_type: str = "spot"
+    gpus: int = 8
+    efa: int = 4
+
+    def shape(self) -> NodeShape:
+        return NodeShape(instance_type=self.instance_type, capacity_type=self.capacity_type, gpus=self.gpus, efa=self.efa)
+
+
+def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
+    """What the cluster shall be: as asked when it is new; what it is, or more nodes of that, when it exists.
+
+    Raises:
+        LocalError: a name that cannot be one, or a change that only a fresh cluster can have.
+    """
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
+        raise LocalError(f"cluster name {name!r}: use up to 32 of a to z, 0 to 9 and '-', not at the ends")
+    if asked is not None and not 1 <= asked.nodes <= MOST_NODES:
+        raise LocalError(f"{asked.nodes} nodes; one machine carries 1 to {MOST_NODES}")
+    if kept is None:
+        return replace(asked) if asked is not None else Config()
+    if asked is None:
+        return kept
+    for field in fields(Config):
+        has, wants = getattr(kept, field.name), getattr(asked, field.name)
+        grows = field.name == "nodes" and wants > has
+        if has != wants and not grows and not (field.name == "port" and wants == 0):
+            raise LocalError(
+                f"cluster {name} has {field.name} {has}, asked for {wants};"
+                f" a fresh one can have that: penstock local reset --name {name}"
+            )
+    return replace(kept, nodes=max(kept.nodes, asked.nodes))
+
+
+def read(folder: Path) -> Config | None:
+    """None when there is no cluster in this folder."""
+    try:
+        return Config(**json.loads((folder / _FILE).read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write(folder: Path, config: Config) -> None:
+    """Whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{_FILE}.partial"
+    partial.write_text(json.dumps(asdict(config)))
+    partial.rename(folder / _FILE)
+
+
+def is_free(port: int) -> bool:
+    """Nothing listens on this port of the host's loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

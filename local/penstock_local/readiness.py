@@ -1,0 +1,84 @@
+"""What `up` waits for: nodes that answer now, and a cluster DNS that answers now.
+
+The API server's word alone is not enough after a crash or a reboot: it repeats what was true before until the kubelets report
+again. So each kubelet and each DNS pod is also asked directly, through the API server.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from penstock_local.errors import LocalError
+from penstock_local.node import Node
+
+Kubectl = Callable[..., str]
+
+
+def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.0) -> None:
+    """Until every node is Ready and its kubelet answers; then it has its extended resources.
+
+    Raises:
+        LocalError: a kubelet ended, or the time is over; with its log's end or the nodes' conditions.
+    """
+    deadline = time.monotonic() + seconds
+    waiting = {node.name: node for node in nodes}
+    while True:
+        found = {one["metadata"]["name"]: one for one in json.loads(kubectl("get", "nodes", "-o", "json"))["items"]}
+        for name, node in list(waiting.items()):
+            if is_ready(found.get(name, {})) and _answers(kubectl, f"/api/v1/nodes/{name}/proxy/healthz"):
+                _equip(kubectl, node, found[name])
+                del waiting[name]
+            elif (daemon := node.machine.daemon("kubelet")).pid() is None:
+                raise LocalError(f"the kubelet of {name} ended. The end of {daemon.log}:\n{daemon.tail()}")
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            state = "\n".join(f"{name}: {_why(found.get(name))}" for name in sorted(waiting))
+            raise LocalError(f"not Ready after {seconds:.0f} s:\n{state}")
+        time.sleep(0.1)
+
+
+def wait_dns(kubectl: Kubectl, *, seconds: float = 90.0) -> None:
+    """Until a CoreDNS pod says itself that it is ready."""
+    deadline = time.monotonic() + seconds
+    while True:
+        pods = json.loads(kubectl("-n", "kube-system", "get", "pods", "-l", "k8s-app=kube-dns", "-o", "json"))["items"]
+        for pod in pods:
+            path = f"/api/v1/namespaces/kube-system/pods/{pod['metadata']['name']}:8181/proxy/ready"
+            if is_ready(pod) and _answers(kubectl, path):
+                return
+        if time.monotonic() > deadline:
+            raise LocalError(f"cluster DNS does not answer:\n{kubectl('-n', 'kube-system', 'get', 'pods', '-o', 'wide')}")
+        time.sleep(0.1)
+
+
+def is_ready(thing: Mapping[str, Any]) -> bool:
+    """Its condition Ready (of a node or a pod) is True."""
+    conditions = (thing.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _why(node: Mapping[str, Any] | None) -> str:
+    if node is None:
+        return "its kubelet has not registered it"
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return next((one.get("message", "") for one in conditions if one["type"] == "Ready"), "no condition Ready")
+
+
+def _answers(kubectl: Kubectl, path: str) -> bool:
+    try:
+        return kubectl("get", "--raw", path, "--request-timeout=2s").strip().lower() == "ok"
+    except LocalError:
+        return False
+
+
+def _equip(kubectl: Kubectl, node: Node, found: Mapping[str, Any]) -> None:
+    """Extended resources, as device plugins would report them."""
+    resources = node.shape.resources()
+    capacity = found["status"].get("capacity") or {}
+    if any(capacity.get(name) != count for name, count in resources.items()):
+        patch = json.dumps({"status": {"capacity": resources, "allocatable": resources}})
+        kubectl("patch", "node", node.name, "--subresource=status", "--type=merge", "-p", patch)
