@@ -39,7 +39,22 @@ def extension(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
 OpenObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes object we pass through untouched (pod template parts): the API server checks it when the pod is created."""
 
-Quantity = Annotated[int | str, WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32})]
+Quantity = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            **extension(
+                rule(
+                    "isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",
+                    "must be an amount such as 2, 500m or 16Gi, and not negative",
+                )
+            ),
+        }
+    ),
+]
+"""An amount of a resource. The API server checks it here, not only in the pods that would be refused later."""
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1, json_schema_extra={"format": "int32"})]
 BigCount = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]

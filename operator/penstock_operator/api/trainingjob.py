@@ -228,7 +228,6 @@ class TrainingJobSpec(ApiModel):
             rule(
                 "self.all(v, self.exists_one(w, w.mountPath == v.mountPath))",
                 "two volumes have the same mountPath; each needs its own",
-                reason="FieldValueDuplicate",
             ),
             rule(
                 "self.all(v, [has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), has(v.secret)].filter(x, x).size() == 1)",

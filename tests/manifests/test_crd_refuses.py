@@ -1,0 +1,170 @@
+"""Wrong input is refused at apply, naming field and reason; a minimal spec gets its defaults. All by the real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.manifests.tools import Object, Refused, Tools
+
+TEAM = "crd-refuses"
+
+
+@pytest.fixture(scope="module")
+def team(installed: Tools) -> Iterator[Tools]:
+    """A namespace of its own, with the CRD from the chart."""
+    installed.namespace(TEAM)
+    yield installed
+    installed.kubectl("delete", "namespace", TEAM, "--wait=false")
+
+
+def job(name: str = "digits", **spec: Any) -> Object:
+    return {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": TEAM},
+        "spec": {"image": "penstock/trainer:0.1.0", "command": ["python3", "train.py"], **spec},
+    }
+
+
+def volume(name: str = "data", path: str = "/data", **source: Any) -> Object:
+    return {"name": name, "mountPath": path, **(source or {"emptyDir": {}})}
+
+
+BAD: list[tuple[str, Object, tuple[str, ...]]] = [
+    ("an unknown field", job(gpus=8), ('unknown field "spec.gpus"',)),
+    ("a misspelt field deep inside", job(workers={"replica": 2}), ('unknown field "spec.workers.replica"',)),
+    ("a misspelt field in runPolicy", job(runPolicy={"maxRestart": 1}), ('unknown field "spec.runPolicy.maxRestart"',)),
+    ("no image", {**job(), "spec": {"command": ["a"]}}, ("spec.image: Required value",)),
+    ("no command", {**job(), "spec": {"image": "a"}}, ("spec.command: Required value",)),
+    ("no spec", {key: value for key, value in job().items() if key != "spec"}, ("spec: Required value",)),
+    ("an empty image", job(image=""), ("spec.image", "at least 1 chars")),
+    ("an image with a space", job(image="my image"), ("spec.image", "should match")),
+    ("an empty command", job(command=[]), ("spec.command", "should have at least 1 items")),
+    ("a command whose program is empty", job(command=[""]), ("spec.command", "the first element is the program")),
+    ("a command that is a string", job(command="python3 train.py"), ("spec.command", "must be of type array")),
+    ("no workers", job(workers={"replicas": 0}), ("spec.workers.replicas", "greater than or equal to 1")),
+    ("negative workers", job(workers={"replicas": -1}), ("spec.workers.replicas", "greater than or equal to 1")),
+    ("too many workers", job(workers={"replicas": 1025}), ("spec.workers.replicas", "less than or equal to 1024")),
+    ("no slots", job(workers={"slots": 0}), ("spec.workers.slots", "greater than or equal to 1")),
+    (
+        "two volumes with one mountPath",
+        job(volumes=[volume("a", "/data"), volume("b", "/data")]),
+        ("spec.volumes", "two volumes have the same mountPath"),
+    ),
+    (
+        "two volumes with one name",
+        job(volumes=[volume("a", "/one"), volume("a", "/two")]),
+        ("spec.volumes[1]", "Duplicate value"),
+    ),
+    (
+        "a volume with two sources",
+        job(volumes=[volume(emptyDir={}, configMap={"name": "x"})]),
+        ("spec.volumes", "exactly one of persistentVolumeClaim, emptyDir, configMap, secret"),
+    ),
+    (
+        "a volume without a source",
+        job(volumes=[{"name": "data", "mountPath": "/data"}]),
+        ("spec.volumes", "exactly one of persistentVolumeClaim, emptyDir, configMap, secret"),
+    ),
+    (
+        "a mountPath of the operator's own",
+        job(volumes=[volume(path="/etc/penstock/ring")]),
+        ("spec.volumes[0].mountPath", "are the operator's own mounts"),
+    ),
+    ("a mountPath that is not absolute", job(volumes=[volume(path="data")]), ("spec.volumes[0].mountPath", "should match")),
+    ("a mountPath with a trailing slash", job(volumes=[volume(path="/data/")]), ("spec.volumes[0].mountPath", "should match")),
+    (
+        "an env name twice",
+        job(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        ("spec.env[1]", "Duplicate value"),
+    ),
+    ("an env name of the operator's own", job(env=[{"name": "PENSTOCK_X"}]), ("spec.env[0].name", "choose another")),
+    ("an env name with a dash", job(env=[{"name": "MY-VAR"}]), ("spec.env[0].name", "should match")),
+    ("an unknown backend", job(backend="Gloo"), ("spec.backend", 'supported values: "Horovod", "MPI"')),
+    ("a negative time to live", job(runPolicy={"ttlSecondsAfterFinished": -1}), ("ttlSecondsAfterFinished", "equal to 0")),
+    ("a deadline of nothing", job(runPolicy={"activeDeadlineSeconds": 0}), ("activeDeadlineSeconds", "equal to 1")),
+    (
+        "a quantity that is none",
+        job(workers={"resources": {"limits": {"memory": "16GB"}}}),
+        ("spec.workers.resources.limits[memory]", "must be an amount such as 2, 500m or 16Gi"),
+    ),
+    (
+        "a negative quantity",
+        job(launcher={"resources": {"requests": {"cpu": -1}}}),
+        ("spec.launcher.resources.requests[cpu]", "and not negative"),
+    ),
+    ("a name too long for its pods", job("d" * 47), ("metadata.name must be at most 46 characters",)),
+    ("a name with dots", job("digits.v2"), ("metadata.name", "'-'", "it becomes a host name")),
+    ("a name that starts with a digit", job("2digits"), ("metadata.name must start with a letter",)),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_input_is_refused_with_field_and_reason(team: Tools, body: Object, words: tuple[str, ...]) -> None:
+    with pytest.raises(Refused) as refused:
+        team.kubectl("create", "--validate=strict", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(body))
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_a_minimal_spec_gets_its_defaults(team: Tools) -> None:
+    team.apply(job("minimal"))
+    assert team.get("tj", "minimal", "-n", TEAM)["spec"] == {
+        "image": "penstock/trainer:0.1.0",
+        "command": ["python3", "train.py"],
+        "backend": "Horovod",
+        "workers": {"replicas": 1},
+        "mpi": {"implementation": "OpenMPI"},
+        "runPolicy": {"suspend": False, "maxRestarts": 3, "cleanPodPolicy": "Running"},
+    }
+
+
+def test_the_longest_name_every_kind_of_volume_and_every_form_of_quantity_are_taken(team: Tools) -> None:
+    sources = {
+        "persistentVolumeClaim": {"claimName": "a"},
+        "emptyDir": {},
+        "configMap": {"name": "a"},
+        "secret": {"secretName": "a"},
+    }
+    volumes = [volume(f"v{index}", f"/v{index}", **{kind: source}) for index, (kind, source) in enumerate(sources.items())]
+    limits = {"nvidia.com/gpu": 8, "cpu": "1.5", "memory": "16Gi", "ephemeral-storage": "1e9"}
+    workers = {"replicas": 1024, "slots": 256, "resources": {"limits": limits}}
+    team.apply(job("d" * 46, volumes=volumes, workers=workers))
+
+
+ACTIVE: list[tuple[str, Callable[[Object], Object]]] = [
+    ("image", lambda spec: {**spec, "image": "other"}),
+    ("command", lambda spec: {**spec, "command": ["other"]}),
+    ("backend", lambda spec: {**spec, "backend": "MPI"}),
+    ("mpi", lambda spec: {**spec, "mpi": {"implementation": "MPICH"}}),
+]
+
+
+@pytest.mark.parametrize(("field", "change"), ACTIVE, ids=[case[0] for case in ACTIVE])
+def test_what_the_ring_was_started_with_changes_only_while_the_job_is_suspended(
+    team: Tools, field: str, change: Callable[[Object], Object]
+) -> None:
+    body = job(f"change-{field}")
+    team.apply(body)
+    body["spec"] = change(body["spec"])
+    with pytest.raises(Refused) as refused:
+        team.apply(body)
+    assert f"spec.{field}: Forbidden: spec.{field} cannot change while the job is active" in str(refused.value)
+    assert "spec.runPolicy.suspend" in str(refused.value)
+    team.kubectl("patch", "tj", f"change-{field}", "-n", TEAM, "--type=merge", '-p={"spec":{"runPolicy":{"suspend":true}}}')
+    body["spec"]["runPolicy"] = {"suspend": True}
+    team.apply(body)
+
+
+def test_the_number_of_workers_changes_through_the_scale_subresource(team: Tools) -> None:
+    team.apply(job("scaled"))
+    team.kubectl("scale", "tj", "scaled", "-n", TEAM, "--replicas=3")
+    assert team.get("tj", "scaled", "-n", TEAM)["spec"]["workers"]["replicas"] == 3
+
+
+def test_kubectl_explain_tells_what_a_field_is_for(team: Tools) -> None:
+    assert "Worker pods. Changing it restarts the ring" in team.kubectl("explain", "tj.spec.workers.replicas")
