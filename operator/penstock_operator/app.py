@@ -128,6 +128,8 @@ async def _lead(
             registry=registry(queue, lister, credentials),
             settings=kopf_settings(),
             standalone=True,
+            # Without one kopf asks the passwd file for the user's name; uid 65532 has none.
+            identity=cast(Any, settings.pod_name),
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,
             stop_flag=stopped,
