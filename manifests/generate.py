@@ -3,8 +3,8 @@
     operator/penstock_operator/api  ->  manifests/crds, docs/api.md and the chart's CRD template
     helm/penstock                   ->  manifests/base and the parts of the overlays that have other values
 
-So the chart is the one source of the operator's objects. By hand are only the kustomization.yaml files and the namespace, which a
-chart cannot hold.
+So the chart is the one source of the operator's objects. By hand are only the kustomization.yaml files and the namespace,
+which a chart cannot hold.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from tests.manifests.tools import Object, Refused, Tools
 
 TEAM = "crd-refuses"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ class Tools:
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 
     def can(self, account: str, verb: str, resource: str, *arguments: str) -> bool:
-        """Ask the API server's authorizer about a service account, `namespace:name`."""
+        """Ask the API server's authorizer about a service account, `namespace:name`. A slash in `resource` is a name."""
         try:
             self.kubectl("auth", "can-i", verb, resource, f"--as=system:serviceaccount:{account}", *arguments)
         except Refused as answer:
@@ -84,3 +86,11 @@ def one(objects: list[Object], kind: str, name: str = "penstock-operator") -> Ob
     """The object of this kind and name."""
     [found] = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] == name]
     return found
+
+
+def until(condition: Callable[[], object], state: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for a condition; after `seconds` fail with the state."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s; the state is:\n{state()}"
+        time.sleep(0.1)
