@@ -52,3 +52,11 @@ def installed(tools: Tools) -> Tools:
     tools.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}")
     tools.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=20s")
     return tools
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+    """A second API server, without Penstock, for tests that install and remove it themselves. Without controllers."""
+    folder = tmp_path_factory.mktemp("bare")
+    with ControlPlane(folder / "plane", components=("etcd", "kube-apiserver")) as started:
+        yield Tools(started.kubeconfig, folder)
