@@ -97,7 +97,8 @@ def test_a_wrong_value_stops_the_installation_and_is_named(helm: Tools, setting:
 
 
 def test_settings_reach_the_operator(helm: Tools) -> None:
-    rendered = helm.render("--set=config.workers=4,config.logFormat=text,config.settleSeconds=0.5,watchNamespaces={a,b}")
+    given = "--set=config.workers=4,config.logFormat=text,watchNamespaces={a,b}"
+    rendered = helm.render(given, "--set-json=config.settleSeconds=0.5")
     variables = {key: text for key, text in environment(one(rendered, "Deployment")).items() if text is not None}
     settings = load(variables)
     assert (settings.workers, settings.log_format, settings.settle_seconds) == (4, "text", 0.5)
