@@ -39,7 +39,8 @@ class Result:
 
 def training_job(name: str, namespace: str, workers: int) -> Object:
     spec = {"image": "none", "command": ["true"], "workers": {"replicas": workers}}
-    return {"apiVersion": "penstock.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "penstock.dev/v1alpha1", "kind": "TrainingJob", "metadata": metadata, "spec": spec}
 
 
 def mpi_job(name: str, namespace: str, workers: int) -> Object:
@@ -94,7 +95,7 @@ class Client:
         raise RuntimeError(f"the watch ended after {seen} of {wanted} pods")
 
 
-async def burst(client: Client, kind: str, jobs: int, workers: int, *, timeout: float = 300.0) -> Result:
+async def burst(client: Client, kind: str, jobs: int, workers: int, *, patience: float = 300.0) -> Result:
     """One burst in a namespace of its own, which is deleted afterwards."""
     build, version, plural, selector = KINDS[kind]
     namespace = f"burst-{jobs}x{workers}-{int(time.time() * 1000) % 10**8}"
@@ -108,7 +109,7 @@ async def burst(client: Client, kind: str, jobs: int, workers: int, *, timeout: 
     begun = time.perf_counter()
     await asyncio.gather(*(client.call("POST", path, build(f"job-{number}", namespace, workers)) for number in range(jobs)))
     submitted = time.perf_counter()
-    last = await asyncio.wait_for(counting, timeout)
+    last = await asyncio.wait_for(counting, patience)
     return Result(jobs, workers, last - begun, submitted - begun)
 
 

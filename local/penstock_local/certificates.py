@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from penstock_local.files import put
+
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 _VALID = timedelta(days=3650)
@@ -84,8 +86,7 @@ class Authority:
             "contexts": [{"name": "penstock-local", "context": {"cluster": "local", "user": name}}],
             "current-context": "penstock-local",
         }
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        put(path, yaml.safe_dump(config, sort_keys=False), mode=0o600)
         return path
 
     def _inline(self, name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from penstock_local.errors import LocalError
+from penstock_local.files import put
 from penstock_local.node import NodeShape
 
 _FILE = "config.json"
@@ -65,11 +66,9 @@ def read(folder: Path) -> Config | None:
 
 
 def write(folder: Path, config: Config) -> None:
-    """Whole or not at all."""
+    """Make this the cluster's configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{_FILE}.partial"
-    partial.write_text(json.dumps(asdict(config)))
-    partial.rename(folder / _FILE)
+    put(folder / _FILE, json.dumps(asdict(config)))
 
 
 def is_free(port: int) -> bool:

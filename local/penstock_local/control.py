@@ -14,6 +14,7 @@ from penstock_local import components
 from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
+from penstock_local.files import put
 from penstock_local.namespaces import Machine
 from penstock_local.node import GATEWAY, Node, kube_proxy_config
 
@@ -54,7 +55,7 @@ class ControlPlaneMachine:
         machine.start("kube-controller-manager", components.kube_controller_manager(programs, pki, grace))
         machine.start("kube-scheduler", components.kube_scheduler(programs, pki))
         proxy = machine.folder / "kube-proxy.yaml"
-        proxy.write_text(json.dumps(kube_proxy_config(pki / "kube-proxy.kubeconfig", "control-plane")))
+        put(proxy, json.dumps(kube_proxy_config(pki / "kube-proxy.kubeconfig", "control-plane")))
         machine.start("kube-proxy", [f"{programs}/kube-proxy", f"--config={proxy}"])
         # The API server inside, a socket file between: the host's loopback reaches it without any route or address.
         if machine.daemon("forward").pid() is None:

@@ -20,7 +20,7 @@ from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
 from penstock_local.seeds import Archive
 from penstock_local.steps import Steps
-from penstock_local.tools import OPERATOR_NAMESPACE, Target
+from penstock_local.tools import Target
 
 NAMESPACE, JOB = "demo", "digits"
 REQUIRED_ACCURACY = 0.95
@@ -55,7 +55,8 @@ def _local(steps: Steps) -> Target:
     """Programs and images are made side by side: one is bound by the compiler, the other mostly by the network."""
     if _is_cold():
         steps.say(
-            "first run: Kubernetes is compiled and the images are built; allow 20 to 30 minutes on two cores. Later runs reuse both."
+            "first run: Kubernetes is compiled and the images are built; allow 20 to 30 minutes on two cores. "
+            "Later runs reuse both."
         )
     with ThreadPoolExecutor(2) as pool:
         programs = pool.submit(binaries.ensure, binaries.ALL, steps)
@@ -86,7 +87,8 @@ def _images(steps: Steps) -> dict[str, Archive]:
 def _current(steps: Steps) -> Target:
     target = Target(None)
     steps.say(
-        f"using the current context {target.kubectl('config', 'current-context').strip()!r}; its nodes must be able to pull the images"
+        f"using the current context {target.kubectl('config', 'current-context').strip()!r}; "
+        "its nodes must be able to pull the images"
     )
     with steps.step("operator"):
         target.install_operator()
@@ -174,9 +176,7 @@ def _report(target: Target, steps: Steps, moments: dict[str, float], accuracy: f
     print(f"  {'all of it':<42}{seconds:8.1f} s\n")
     config = f"export KUBECONFIG={target.kubeconfig}" if target.kubeconfig else "kubectl config current-context"
     print(f"next\n  {config}\n  kubectl -n {NAMESPACE} describe trainingjob {JOB}")
-    print(
-        f"  kubectl -n {NAMESPACE} logs {JOB}-launcher      # the operator's own: kubectl -n {OPERATOR_NAMESPACE} logs deployment/penstock-operator"
-    )
+    print(f"  kubectl -n {NAMESPACE} logs {JOB}-launcher")
     if accuracy < REQUIRED_ACCURACY:
         raise LocalError(f"test accuracy {accuracy:.4f} is below {REQUIRED_ACCURACY}")
 

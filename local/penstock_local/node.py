@@ -17,6 +17,7 @@ from penstock_local import cgroups, oci
 from penstock_local.certificates import Authority
 from penstock_local.components import POD_RANGE
 from penstock_local.errors import LocalError
+from penstock_local.files import put
 from penstock_local.namespaces import Machine
 from penstock_local.prerequisites import plugin_folder
 
@@ -76,11 +77,11 @@ class Node:
         kept.touch()
         authority.kubeconfig(f"{self.name}-kubelet", server, etc / "kubelet.kubeconfig")
         authority.kubeconfig("kube-proxy", server, etc / "kube-proxy.kubeconfig")
-        (etc / "resolv.conf").write_text("# names outside the cluster do not resolve here\n")
-        (etc / "containerd.toml").write_text(self._containerd())
-        (etc / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
-        (etc / "kubelet.yaml").write_text(yaml.safe_dump(self._kubelet(authority)))
-        (etc / "kube-proxy.yaml").write_text(yaml.safe_dump(kube_proxy_config(etc / "kube-proxy.kubeconfig", self.name)))
+        put(etc / "resolv.conf", "# names outside the cluster do not resolve here\n")
+        put(etc / "containerd.toml", self._containerd())
+        put(etc / "cni" / "10-bridge.conflist", json.dumps(self._network()))
+        put(etc / "kubelet.yaml", yaml.safe_dump(self._kubelet(authority)))
+        put(etc / "kube-proxy.yaml", yaml.safe_dump(kube_proxy_config(etc / "kube-proxy.kubeconfig", self.name)))
 
     def start(self) -> None:
         """Start what does not run."""
@@ -93,7 +94,8 @@ class Node:
     def start_containerd(self) -> None:
         self.machine.start("containerd", ["containerd", "--config", f"{self.machine.folder}/etc/containerd.toml"])
         deadline = time.monotonic() + 20
-        while self.machine.run([*self.ctr(), "version"], check=False) == "":
+        # ctr prints its own version even when nobody answers.
+        while "Server:" not in self.machine.run([*self.ctr(), "version"], check=False):
             if time.monotonic() > deadline:
                 raise LocalError(f"containerd on {self.name} does not answer:\n{self.machine.daemon('containerd').tail()}")
             time.sleep(0.05)

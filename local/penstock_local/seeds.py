@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from penstock_local import paths
 from penstock_local.errors import LocalError
+from penstock_local.images import ImagesError
+from penstock_local.images.store import digest_of
 from penstock_local.processes import Daemon
 from penstock_local.steps import Steps
 
@@ -38,9 +41,15 @@ class Archive:
 
     @staticmethod
     def of(path: Path) -> Archive:
-        """For archives whose name changes with their content (size and time are enough to tell a new one)."""
-        stat = path.stat()
-        return Archive(path, f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}")
+        """With the digest that stands in the archive.
+
+        Raises:
+            LocalError: the file is no image archive.
+        """
+        try:
+            return Archive(path, digest_of(path))
+        except (tarfile.TarError, ImagesError) as error:
+            raise LocalError(f"{path} is no image archive (OCI or docker-save)") from error
 
 
 def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
@@ -54,7 +63,7 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         older = sorted((one for one in home.iterdir() if (one / "images.json").exists()), key=lambda one: one.stat().st_mtime)
         held = {one: json.loads((one / "images.json").read_text()) for one in older}
-        base = nearest(wanted, held)
+        base = nearest(wanted, held, {name: one.path.stat().st_size for name, one in images.items()})
         known = held[base] if base is not None else {}
         fresh = {name: one for name, one in images.items() if known.get(name) != one.digest}
         if base is not None and not fresh:
@@ -76,12 +85,12 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
         return seed / "root"
 
 
-def nearest(wanted: Mapping[str, str], held: Mapping[Path, Mapping[str, str]]) -> Path | None:
-    """The seed that has most of the wanted images, among equals the last; None when none has any."""
-    best, most = None, 0
+def nearest(wanted: Mapping[str, str], held: Mapping[Path, Mapping[str, str]], sizes: Mapping[str, int]) -> Path | None:
+    """The seed that leaves the fewest bytes to import, among equals the last; None when none has any of the images."""
+    best, most = None, 1
     for seed, images in held.items():
-        shared = sum(images.get(name) == digest for name, digest in wanted.items())
-        if shared >= most and shared > 0:
+        shared = sum(sizes[name] for name, digest in wanted.items() if images.get(name) == digest)
+        if shared >= most:
             best, most = seed, shared
     return best
 

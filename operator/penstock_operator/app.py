@@ -273,7 +273,7 @@ class ProgressThrottle:
 
 def _phases(lister: Lister) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
-    for key in lister.keys():
+    for key in lister.known():
         if (job := lister.job(key)) is not None:
             counts[key[0], job["status"].get("phase") or "Pending"] += 1
     return counts
@@ -289,7 +289,7 @@ async def _operator_key(kube: Kube, namespace: str) -> bytes:
 
 
 async def _crd_served(kube: Kube, settings: Settings) -> bool:
-    """Wait until TrainingJobs can be listed: the CRD may be applied after the operator, and kopf would not look for it again."""
+    """Wait until TrainingJobs can be listed: the CRD may come after the operator, and kopf would not look again."""
     told = False
     while True:
         try:

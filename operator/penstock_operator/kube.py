@@ -30,7 +30,7 @@ _PATHS = {
     names.KIND: f"/apis/{names.API_VERSION}/namespaces/{{namespace}}/{names.PLURAL}",
 }
 
-# Answers to writes are asked for as metadata only: the rest is what we sent, and encoding and parsing it again costs both sides.
+# Answers to writes are asked for as metadata only: the rest is what we sent, and coding it again costs both sides.
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _READ = {"Accept": "application/json"}
 _WRITE = {"Content-Type": "application/json", "Accept": _METADATA}
@@ -38,7 +38,7 @@ _MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": _METAD
 
 
 class ApiError(Exception):
-    """The API server said no. `reason` is its machine-readable word (NotFound, AlreadyExists, Conflict, Forbidden, Invalid…)."""
+    """The API server said no. `reason` is its machine-readable word (NotFound, AlreadyExists, Conflict, Invalid…)."""
 
     def __init__(self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -72,8 +72,11 @@ class Kube:
             await self._session.close()
 
     async def create(self, body: Object) -> Object:
-        """POST; returns the new object's metadata. Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it
-        never takes over an object of the same name that is somebody else's: that is a 409 AlreadyExists."""
+        """POST; returns the new object's metadata.
+
+        Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it never takes
+        over an object of the same name that is somebody else's: that is a 409 AlreadyExists.
+        """
         path = self._path(body["kind"], body["metadata"]["namespace"])
         return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", body)
 

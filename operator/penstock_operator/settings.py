@@ -24,7 +24,7 @@ class Settings:
     """Namespaces to serve, comma-separated. Empty: the whole cluster (needs the ClusterRole)."""
 
     service_url: str = ""
-    """Where pods reach the operator (progress reports). Empty: http://penstock-operator.<namespace>.svc:8080, the chart's Service."""
+    """Where pods report progress. Empty: http://penstock-operator.<namespace>.svc:8080, the chart's Service."""
 
     pod_name: str = "penstock-operator"
     """Identity in the Lease and in Events."""

@@ -27,7 +27,7 @@ def rule(expression: str, message: str, *, field_path: str | None = None, reason
 
 
 def extension(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """`json_schema_extra` for a field or model: CEL rules and other schema keys (`list_type="map"` → x-kubernetes-list-type)."""
+    """`json_schema_extra` for a field or model: CEL rules and `x-kubernetes-*` keys (`list_type="map"`)."""
     built: dict[str, Any] = {}
     if rules:
         built["x-kubernetes-validations"] = list(rules)

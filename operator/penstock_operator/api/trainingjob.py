@@ -111,7 +111,8 @@ class Launcher(ApiModel):
     template: PodTemplate = Field(default_factory=PodTemplate, description="Merged over the built launcher pod.")
     colocate: bool = Field(
         default=False,
-        description="Place the launcher on the node of worker 0, with the workers' node selector and tolerations, so that no other node is held for it.",
+        description="Place the launcher on the node of worker 0, with the workers' node selector and tolerations, "
+        "so that no other node is held for it.",
     )
 
 
@@ -187,7 +188,7 @@ class RunPolicy(ApiModel):
     )
     clean_pod_policy: CleanPodPolicy = Field(
         default=CleanPodPolicy.RUNNING,
-        description="Pods to delete when the job has finished: All, those still Running (finished ones stay for their logs), or None.",
+        description="Pods to delete when the job has finished: All, those still Running (ended ones keep their logs) or None.",
     )
 
 
@@ -230,7 +231,8 @@ class TrainingJobSpec(ApiModel):
                 "two volumes have the same mountPath; each needs its own",
             ),
             rule(
-                "self.all(v, [has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), has(v.secret)].filter(x, x).size() == 1)",
+                "self.all(v, [has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), has(v.secret)]"
+                ".filter(x, x).size() == 1)",
                 "each volume needs exactly one of persistentVolumeClaim, emptyDir, configMap, secret",
             ),
             list_type="map",
@@ -257,7 +259,8 @@ _UNLESS_SUSPENDED = "oldSelf.spec.?runPolicy.?suspend.orValue(false) || "
 ROOT_RULES = (
     rule(
         f"self.metadata.name.size() <= {names.MAX_NAME_LENGTH}",
-        f"metadata.name must be at most {names.MAX_NAME_LENGTH} characters: its pods are called <name>-worker-<index>-a<attempt>, and that is their host name",
+        f"metadata.name must be at most {names.MAX_NAME_LENGTH} characters: "
+        "its pods are called <name>-worker-<index>-a<attempt>, and that is their host name",
     ),
     rule(
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",

@@ -37,7 +37,7 @@ class Actor:
         self._kube, self._lister, self._recorder, self._refusal_retry = kube, lister, recorder, refusal_retry
 
     async def act(self, key: Key, job: SlimJob, plan: Plan, now: datetime) -> Refusal | None:
-        """Do what the plan says. Returns a refusal when a child was not taken; raises ApiError when the call may be repeated."""
+        """Do what the plan says. Returns a refusal when a child was not taken; an ApiError may be tried again."""
         if plan.remove_job:
             await self._remove_job(key, job)
             return None

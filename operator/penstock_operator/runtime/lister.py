@@ -49,7 +49,7 @@ class Lister:
         """Hand over kopf's indexes; called once, at start-up."""
         self._jobs, self._pods = jobs, pods
 
-    def keys(self) -> list[Key]:
+    def known(self) -> list[Key]:
         return list(self._jobs)
 
     def job(self, key: Key) -> SlimJob | None:

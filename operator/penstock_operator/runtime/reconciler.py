@@ -90,7 +90,7 @@ class Reconciler:
         """Add every key now and then, spread over time: heals whatever an event did not tell."""
         while True:
             await asyncio.sleep(self._resync_seconds)
-            for key in self._lister.keys():
+            for key in self._lister.known():
                 self._queue.add_after(key, random.uniform(0, self._resync_seconds * 0.2))
 
     def _observe(self, key: Key, body: Mapping[str, Any]) -> Observed:

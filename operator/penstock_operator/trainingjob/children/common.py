@@ -1,4 +1,4 @@
-"""What all children share: names, labels, the owner reference, and the parts of a pod that worker and launcher have in common."""
+"""What all children share: names, labels, the owner reference, and what worker and launcher pods have in common."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ _RING_BROKEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NOT_FOUND = re.compile(
-    r"could not (be )?(found|access|execute)|unable to (find|launch the specified application)|No such file or directory|execvp error",
+    r"could not (be )?(found|access|execute)|unable to (find|launch the specified application)|No such file or directory"
+    r"|execvp error",
     re.IGNORECASE,
 )
 _OPEN_MPI_EXIT = re.compile(r"Process name:\s*\[\[\d+,\d+\],(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)")

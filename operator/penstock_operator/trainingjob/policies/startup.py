@@ -66,7 +66,8 @@ def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
     if pod.waiting_reason in _CONFIG:
         return (
             Reason.CONTAINER_CONFIG_FAILED,
-            f"{pod.name} cannot be configured: a ConfigMap, Secret or key of env, envFrom or volumes is missing, or the image's user does not fit{detail}",
+            f"{pod.name} cannot be configured: a ConfigMap, Secret or key of env, envFrom or volumes is missing, "
+            f"or the image's user does not fit{detail}",
         )
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
@@ -79,7 +80,10 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
         if pod.ready or pod.running_since is None:
             continue
         waited = now - pod.running_since
-        message = f"{pod.name} runs since {pod.running_since:%H:%M:%S} but does not answer on port {names.SSH_PORT}; see kubectl logs {pod.name}"
+        message = (
+            f"{pod.name} runs since {pod.running_since:%H:%M:%S} but does not answer on port {names.SSH_PORT}; "
+            f"see kubectl logs {pod.name}"
+        )
         if waited >= rules.worker_ready and observed.job.condition(names.RUNNING) is None:
             return Finish(
                 False,
