@@ -1,0 +1,92 @@
+"""A real cluster of two nodes for the tests here, and a small image whose pod tells what it sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock_local import binaries, oci
+from penstock_local.cluster import Cluster, Config
+from penstock_local.seeds import Archive
+
+PROBE = "localhost/penstock-probe:1"
+NAME = "test-local"
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """Call until the answer is true; on time-out fail with `state()`."""
+
+    def wait(answer: Callable[[], Any], what: str, seconds: float = 30.0, state: Callable[[], object] = lambda: "") -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := answer()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {seconds} s: {what}\n{state()}")
+            time.sleep(0.1)
+        return found
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """The image `localhost/penstock-probe:1`."""
+    folder = tmp_path_factory.mktemp("probe")
+    made = folder / "root" / "probe"
+    made.parent.mkdir()
+    source = Path(__file__).parent / "probe" / "main.go"
+    command = [binaries.toolchain(), "build", "-ldflags=-s -w", "-o", str(made), str(source)]
+    subprocess.run(command, env=binaries.build_environment(), check=True)
+    oci.write_image(folder / "probe.tar", PROBE, made.parent, ["/probe"])
+    return Archive.of(folder / "probe.tar")
+
+
+@pytest.fixture(scope="session")
+def cluster(probe: Archive) -> Iterator[Cluster]:
+    """Two nodes that hold the probe; a silent node is noticed after 5 s. What an earlier, killed run left is removed first."""
+    made = Cluster(NAME)
+    made.down()
+    try:
+        made.up(Config(quick_failure=True), images={"probe": probe})
+        eventually_ready = ("wait", "serviceaccount/default", "--for=jsonpath={.metadata.uid}", "--timeout=30s")
+        made.kubectl(*eventually_ready)
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def run_pod(cluster: Cluster) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Run a probe and wait until it is Ready; returns the pod. All are removed after the test."""
+    names: list[str] = []
+
+    def run(name: str, **spec: Any) -> dict[str, Any]:
+        names.append(name)
+        container = {
+            "name": "probe",
+            "image": PROBE,
+            "imagePullPolicy": "Never",
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        }
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
+        }
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+        cluster.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+        found: dict[str, Any] = json.loads(cluster.kubectl("get", "pod", name, "-o", "json"))
+        return found
+
+    yield run
+    for name in names:
+        cluster.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true", "--timeout=60s")

@@ -1,0 +1,80 @@
+"""A second cluster beside the first: they do not meet, the second grows, and its `down` leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock_local import cgroups, sysctls
+from penstock_local.cluster import Cluster, Config, clusters
+from penstock_local.processes import start_time
+from penstock_local.seeds import Archive
+
+pytestmark = pytest.mark.e2e
+
+
+def _links() -> set[str]:
+    return set(os.listdir("/sys/class/net"))
+
+
+def _mounts() -> list[str]:
+    return sorted(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if "penstock/test" in line)
+
+
+def _spaces(pid: int | str) -> set[str]:
+    try:
+        return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "net", "uts")}
+    except OSError:
+        return set()
+
+
+def _all_spaces() -> set[str]:
+    return set().union(*(_spaces(one) for one in os.listdir("/proc") if one.isdigit()))
+
+
+def _values() -> dict[str, str]:
+    return {name: Path("/proc/sys", name).read_text() for name in sysctls.NAMES}
+
+
+def _host_folders() -> dict[str, set[str]]:
+    watched = ("/var/lib/kubelet", "/var/lib/cni", "/var/lib/cni/results", "/var/log/pods", "/opt/containerd", "/run/netns")
+    return {one: set(os.listdir(one)) if os.path.isdir(one) else set() for one in watched}
+
+
+def test_a_second_cluster_grows_and_leaves_nothing_behind(
+    cluster: Cluster, probe: Archive, eventually: Callable[..., Any]
+) -> None:
+    second = Cluster(f"{cluster.name}-second")
+    second.down()
+    before = (_links(), _mounts(), _values(), _host_folders(), clusters())
+    second.up(Config(nodes=1), images={"probe": probe})
+    second.up(Config(nodes=2), images={"probe": probe})
+    assert {node.name for node in second.nodes()} == {"node1", "node2"}
+    assert "localhost/penstock-probe:1" in second.node("node2").images()
+    second.kubectl("create", "namespace", "only-here")
+    assert "only-here" not in cluster.kubectl("get", "namespaces")
+
+    subprocess.run(["kill", "-9", str(second.node("node1").machine.holder.pid())], check=True)  # down copes with half a cluster
+    pids = {pid: start_time(pid) for daemon in second.daemons().values() if (pid := daemon.pid())}
+    holders = [second.node("node2").machine.holder.pid(), second.daemons()["control-plane/etcd"].pid()]
+    spaces = set().union(*(_spaces(pid) for pid in holders if pid)) - _spaces("self")
+    assert len(spaces) == 6
+    second.down()
+
+    assert (_links(), _mounts(), _values(), _host_folders(), clusters()) == before
+    assert [pid for pid, begun in pids.items() if start_time(pid) == begun] == []
+    assert not _all_spaces() & spaces
+    assert not second.folder.exists()
+    for top in (cgroups.MOUNT, *cgroups.MOUNT.iterdir()):
+        assert not (top / "penstock" / second.name).exists()
+    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+
+
+def test_down_of_nothing_is_no_error() -> None:
+    Cluster("never-made").down()
+    assert not Cluster("never-made").exists
