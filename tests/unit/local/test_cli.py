@@ -1,0 +1,45 @@
+"""The command line: help, and errors without a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock_local.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+
+
+def test_help_names_every_action_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["local", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for action in ("up", "down", "status", "kubeconfig", "load-image", "logs", "reset"):
+        assert f"\n    {action}" in text
+    assert "export KUBECONFIG=$(penstock local kubeconfig)" in text
+
+
+@pytest.mark.parametrize("action", [["status"], ["kubeconfig"], ["logs"], ["load-image", "x.tar"]])
+def test_without_a_cluster_the_way_to_one_is_told(action: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["local", *action])
+    assert end.value.code == "penstock: no cluster 'penstock'; run: penstock local up"
+
+
+def test_down_without_a_cluster_says_so_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["local", "down", "--name", "none"])
+    assert capsys.readouterr().err == "there is no cluster 'none'\n"
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--nodes", "0"), ("--nodes", "x"), ("--gpus", "-1"), ("--port", "80")])
+def test_numbers_out_of_range_are_refused_with_the_range(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["local", "up", f"{flag}={value}"])
+    assert end.value.code == 2
+    assert f"found '{value}'; expected" in capsys.readouterr().err
