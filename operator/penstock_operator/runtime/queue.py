@@ -3,6 +3,9 @@
 The part of controller-runtime that a Python operator has to bring along. Events add keys; workers take a key, reconcile it and
 report `done` (forget its failures, perhaps look again later) or `failed` (come back with exponential back-off and jitter).
 A key added while a worker holds it is taken again right after.
+
+There are two levels. What can wait (`add_background`: a first status, while a burst of jobs still waits for its pods) is taken when
+nothing else is ready, or when it has waited for `patience` seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ class Queue:
 
     backoff_first: float = 0.2
     backoff_max: float = 300.0
+    patience: float = 10.0
     jitter: Callable[[], float] = random.random
     _ready: deque[Key] = field(default_factory=deque)
     _waiting: set[Key] = field(default_factory=set)
@@ -32,6 +36,7 @@ class Queue:
     _failures: dict[Key, int] = field(default_factory=dict)
     _delayed: list[tuple[float, Key]] = field(default_factory=list)
     _due: dict[Key, float] = field(default_factory=dict)
+    _background: dict[Key, float] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _added_at: dict[Key, float] = field(default_factory=dict)
 
@@ -44,6 +49,11 @@ class Queue:
             self._added_at[key] = self._now()
             self._ready.append(key)
             self._wake.set()
+
+    def add_background(self, key: Key) -> None:
+        """Ask for a reconcile when there is nothing better to do."""
+        self._background.setdefault(key, self._now())
+        self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a reconcile after `seconds`. The earliest of several wins: one look serves them all, and it asks anew."""
@@ -60,6 +70,7 @@ class Queue:
             if self._ready:
                 key = self._ready.popleft()
                 self._waiting.discard(key)
+                self._background.pop(key, None)
                 self._held[key] = self._now()
                 if self._ready:
                     self._wake.set()
@@ -92,6 +103,7 @@ class Queue:
         """The object is gone: drop its clocks."""
         self._failures.pop(key, None)
         self._due.pop(key, None)
+        self._background.pop(key, None)
 
     def depth(self) -> int:
         return len(self._ready)
@@ -111,6 +123,12 @@ class Queue:
             if self._due.get(key) == due:  # else an entry that an earlier one replaced
                 del self._due[key]
                 self.add(key)
+        while self._background:  # in the order they came
+            key, since = next(iter(self._background.items()))
+            if self._ready and now - since < self.patience:
+                break
+            del self._background[key]
+            self.add(key)
 
     def _release(self, key: Key) -> None:
         self._held.pop(key, None)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -80,6 +81,11 @@ class Reconciler:
             return None
         self._uids[key] = body["metadata"]["uid"]
         decided = plan(self._observe(key, body), self._rules, now)
+        if decided.create and not body["status"] and self._queue.depth() > 0:
+            # In a burst every job gets its pods before any gets its first status. Nothing hangs on that status: the names of
+            # a first attempt's children follow from the job alone.
+            decided = replace(decided, status=None)
+            self._queue.add_background(key)
         refusal = await self._actor.act(key, body, decided, now)
         if refusal is not None:
             self._refusals[key] = refusal

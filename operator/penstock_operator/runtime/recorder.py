@@ -24,7 +24,7 @@ log = logging.getLogger("penstock.events")
 class Recorder:
     """Collects events and posts them as events.k8s.io/v1."""
 
-    def __init__(self, kube: Kube, instance: str, busy: Callable[[], bool], limit: int = 2000, patience: float = 5.0) -> None:
+    def __init__(self, kube: Kube, instance: str, busy: Callable[[], bool], limit: int = 2000, patience: float = 20.0) -> None:
         self._kube, self._instance, self._busy, self._patience = kube, instance, busy, patience
         self._pending: deque[Object] = deque(maxlen=limit)
         self._wake = asyncio.Event()
