@@ -42,7 +42,17 @@ _SOURCES = ("go.mod", "go.sum", "coredns/go.mod", "coredns/go.sum", "coredns/mai
 
 
 def modules() -> Path:
-    return paths.checkout() / "local" / "kubernetes"
+    """The folder with the Go modules.
+
+    Raises:
+        LocalError: this package is not installed from a checkout.
+    """
+    folder = paths.checkout() / "local" / "kubernetes"
+    if not (folder / "go.mod").is_file():
+        raise LocalError(
+            f"no {folder / 'go.mod'}: Kubernetes is built from a checkout; install it with 'pip install -e .[local]'"
+        )
+    return folder
 
 
 def kubernetes_version() -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from penstock_local import binaries, cgroups, oci, paths, prerequisites, readiness, seeds, sysctls
 from penstock_local.certificates import Authority
-from penstock_local.config import Config, is_free, read, settle, write
+from penstock_local.config import Config, check_name, is_free, read, settle, write
 from penstock_local.control import PROCESSES, ControlPlaneMachine
 from penstock_local.controlplane import free_ports
 from penstock_local.errors import LocalError
@@ -40,7 +40,7 @@ class Cluster:
     """The cluster called `name`."""
 
     def __init__(self, name: str = "penstock") -> None:
-        self.name = name
+        self.name = check_name(name)
         self.folder = paths.state() / name
         self._control = ControlPlaneMachine(self.folder, Authority(self.folder / "pki"))
         self._forward = Daemon(self.folder, "forward")

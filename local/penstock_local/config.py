@@ -32,14 +32,23 @@ class Config:
         return NodeShape(instance_type=self.instance_type, capacity_type=self.capacity_type, gpus=self.gpus, efa=self.efa)
 
 
+def check_name(name: str) -> str:
+    """The name, if it can be a folder's and a cgroup's.
+
+    Raises:
+        LocalError: it cannot.
+    """
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
+        raise LocalError(f"cluster name {name!r}: use up to 32 of a to z, 0 to 9 and, between them, '-'")
+    return name
+
+
 def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
     """What the cluster shall be: as asked when it is new; what it is, or more nodes of that, when it exists.
 
     Raises:
-        LocalError: a name that cannot be one, or a change that only a fresh cluster can have.
+        LocalError: a change that only a fresh cluster can have.
     """
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise LocalError(f"cluster name {name!r}: use up to 32 of a to z, 0 to 9 and '-', not at the ends")
     if asked is not None and not 1 <= asked.nodes <= MOST_NODES:
         raise LocalError(f"{asked.nodes} nodes; one machine carries 1 to {MOST_NODES}")
     if kept is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock_local.cluster import Cluster
 from penstock_local.config import Config, is_free, read, settle, write
 from penstock_local.errors import LocalError
 
@@ -37,7 +38,7 @@ def test_any_other_change_needs_a_fresh_cluster(asked: Config) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a/b", "..", "a" * 33])
 def test_a_name_that_cannot_be_a_folder_and_a_cgroup_is_refused(name: str) -> None:
     with pytest.raises(LocalError, match="cluster name"):
-        settle(name, None, None)
+        Cluster(name)
 
 
 @pytest.mark.parametrize("nodes", [0, -1, 33])
