@@ -2,8 +2,7 @@
 # Debian packages that a local cluster and the images need. Does nothing when they are there; apt needs root.
 set -euo pipefail
 [[ ${CLUSTER:-} == current ]] && exit 0
-packages=(containerd runc containernetworking-plugins nftables socat conntrack iproute2 buildah mmdebstrap
-  g++ cmake make openmpi-bin libopenmpi-dev)
+packages=(containerd runc containernetworking-plugins nftables socat conntrack iproute2 buildah mmdebstrap skopeo)
 missing=()
 for package in "${packages[@]}"; do
   [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == "install ok installed" ]] || missing+=("$package")

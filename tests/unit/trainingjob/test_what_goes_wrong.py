@@ -1,0 +1,259 @@
+"""Failures and losses: who is to blame, what it costs, what is made anew, and what the status says of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from simulation import OPEN_MPI_EXIT_7, OPEN_MPI_LOST, OPEN_MPI_NOT_FOUND, OPEN_MPI_SIGNAL_9, Simulation
+
+from penstock_operator import names
+from penstock_operator.trainingjob.observe import Refusal
+
+
+def test_a_lost_worker_is_replaced_alone() -> None:
+    job = Simulation(replicas=3).started()
+    job.deleting("digits-worker-1")
+    job.settle()
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+    assert set(job.pods) == {"digits-worker-0", "digits-worker-1", "digits-worker-1-a2", "digits-worker-2"}
+    job.gone("digits-worker-1")
+    job.ready()
+    job.later(5)
+    job.settle()
+    assert "digits-launcher-a2" in job.pods
+    assert [name for name in job.created if name.startswith("digits-worker")] == [
+        "digits-worker-0", "digits-worker-1", "digits-worker-2", "digits-worker-1-a2",
+    ]  # fmt: skip
+
+
+def test_a_pod_that_stays_terminating_on_a_dead_node_stops_nothing() -> None:
+    job = Simulation().started()
+    job.deleting("digits-worker-1")
+    job.settle()
+    job.ready("digits-worker-0", "digits-worker-1-a2")
+    job.later(5)
+    job.settle()
+    job.running("digits-launcher-a2")
+    job.settle()
+    assert job.true(names.RUNNING)
+    assert job.status["attempt"] == 2
+    assert job.status["restarts"]["infrastructure"] == 1
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        ({"reason": "Evicted"}, "WorkerLost"),
+        ({"reason": "NodeShutdown"}, "WorkerLost"),
+        ({"conditions": [{"type": "DisruptionTarget", "status": "True"}]}, "WorkerLost"),
+        ({}, "WorkerLost"),
+    ],
+)
+def test_what_the_cluster_takes_away_is_free(pod: dict[str, Any], reason: str) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-worker-0", 137, **pod)
+    job.settle()
+    assert job.why(names.RESTARTING) == reason
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+
+
+def test_a_worker_out_of_memory_is_the_programs_fault() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-worker-0", 137, reason="OOMKilled")
+    job.settle()
+    assert job.why(names.FAILED) == "WorkerFailed"
+    assert job.status["failure"]["reason"] == "OOMKilled"
+
+
+def test_a_vanished_launcher_is_started_again_for_free() -> None:
+    job = Simulation().started()
+    job.deleting("digits-launcher")
+    job.settle()
+    assert job.why(names.RESTARTING) == "LauncherLost"
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+
+
+def test_a_failing_program_is_restarted_until_its_budget_is_spent() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 1}).started()
+    job.ended("digits-launcher", 7, OPEN_MPI_EXIT_7)
+    job.settle()
+    assert job.status["restarts"] == {"code": 1, "infrastructure": 0}
+    job.later(5)
+    job.settle()
+    job.ended("digits-launcher-a2", 7, OPEN_MPI_EXIT_7)
+    job.settle()
+    assert job.why(names.FAILED) == "ProgramFailed"
+    failure = job.status["failure"]
+    assert (failure["rank"], failure["exitCode"], failure["pod"], failure["attempt"]) == (1, 7, "digits-worker-1", 2)
+    assert "  Exit code:    7" in failure["logTail"]
+
+
+def test_the_last_failed_launcher_stays_for_its_log_and_earlier_ones_go() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 5}).started()
+    for attempt in ("", "-a2", "-a3"):
+        job.ended(f"digits-launcher{attempt}", 7, OPEN_MPI_EXIT_7)
+        job.settle()
+        job.later(100)
+        job.settle()
+    assert {name for name in job.pods if "launcher" in name} == {"digits-launcher-a3", "digits-launcher-a4"}
+
+
+def test_a_rank_killed_by_a_signal_is_named() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 137, OPEN_MPI_SIGNAL_9)
+    job.later(10)
+    job.settle()
+    assert job.said(names.FAILED).startswith("rank 1 on digits-worker-1 was ended by signal 9")
+
+
+def test_mpirun_that_lost_a_daemon_does_not_blame_the_program() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 1, OPEN_MPI_LOST)
+    job.settle()
+    assert job.why(names.RESTARTING) == "RingBroken"
+
+
+def test_an_unclear_failure_waits_a_moment_for_a_lost_worker_to_show() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 1, "something odd")
+    assert job.plan().again == timedelta(seconds=3)
+    job.deleting("digits-worker-0")
+    job.settle()
+    assert job.why(names.RESTARTING) == "WorkerLost"
+
+
+def test_an_unclear_failure_is_the_programs_when_all_workers_stay() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 3, "Traceback: boom")
+    job.later(4)
+    job.settle()
+    assert job.why(names.FAILED) == "ProgramFailed"
+    assert job.status["failure"]["exitCode"] == 3
+
+
+def test_a_program_that_is_not_there_is_not_tried_again() -> None:
+    job = Simulation().started()
+    job.ended("digits-launcher", 134, OPEN_MPI_NOT_FOUND)
+    job.settle()
+    assert job.why(names.FAILED) == "ProgramNotFound"
+    assert "spec.command: 'train'" in job.said(names.FAILED)
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 0}
+
+
+def test_an_image_that_cannot_be_pulled_stalls_at_once_and_fails_after_the_grace() -> None:
+    job = Simulation()
+    job.settle()
+    job.waiting("digits-worker-0", "ErrImagePull", "not found")
+    job.settle()
+    assert job.why(names.STALLED) == "ImagePullFailed"
+    assert "digits-worker-0" in job.said(names.STALLED)
+    assert "'trainer'" in job.said(names.STALLED)
+    said = job.said(names.STALLED)
+    job.later(10)
+    job.waiting("digits-worker-0", "ImagePullBackOff", "Back-off pulling image")
+    job.settle()
+    assert job.said(names.STALLED) == said  # no write for every change of the kubelet's mind
+    job.later(11)
+    job.settle()
+    assert job.why(names.FAILED) == "ImagePullFailed"
+    assert job.pods == {}
+
+
+def test_an_image_that_was_good_once_is_waited_for() -> None:
+    job = Simulation().started()
+    job.deleting("digits-worker-0")
+    job.settle()
+    job.gone("digits-worker-0")
+    job.waiting("digits-worker-0-a2", "ImagePullBackOff")
+    job.settle()
+    job.later(3600)
+    job.settle()
+    assert job.true(names.STALLED)
+    assert not job.true(names.FAILED)
+
+
+def test_a_missing_config_map_is_named() -> None:
+    job = Simulation()
+    job.settle()
+    job.waiting("digits-worker-1", "CreateContainerConfigError", 'configmap "settings" not found')
+    job.settle()
+    assert job.why(names.STALLED) == "ContainerConfigFailed"
+    assert 'configmap "settings" not found' in job.said(names.STALLED)
+
+
+def test_a_worker_that_never_answers_stalls_and_then_fails_the_job() -> None:
+    job = Simulation()
+    job.settle()
+    job.ready("digits-worker-0")
+    job.running("digits-worker-1")
+    job.settle()
+    job.later(21)
+    job.settle()
+    assert job.why(names.STALLED) == "WorkerNotReady"
+    job.later(40)
+    job.settle()
+    assert job.why(names.FAILED) == "WorkerNotReady"
+    assert job.pods == {}
+
+
+def test_an_image_without_sshd_fails_the_job_at_once() -> None:
+    job = Simulation()
+    job.settle()
+    job.ended("digits-worker-0", 127, "penstock: the image has no sshd (package openssh-server); a worker needs it")
+    job.settle()
+    assert job.why(names.FAILED) == "ContainerStartFailed"
+    assert "no sshd" in job.said(names.FAILED)
+
+
+def test_a_refused_pod_gives_back_what_was_made_and_is_asked_for_again_later() -> None:
+    job = Simulation()
+    job.step()
+    job.refusal = Refusal("QuotaExceeded", "pods is forbidden: exceeded quota", job.now + timedelta(seconds=30))
+    job.settle()
+    assert job.pods == {}
+    assert (job.status["phase"], job.status["reason"]) == ("Pending", "QuotaExceeded")
+    job.later(31)
+    job.settle()
+    assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
+
+
+def test_a_refused_replacement_does_not_cost_the_healthy_workers() -> None:
+    job = Simulation().started()
+    job.deleting("digits-worker-1")
+    job.step()
+    job.refusal = Refusal("QuotaExceeded", "exceeded quota", job.now + timedelta(seconds=30))
+    job.settle()
+    assert "digits-worker-0" in job.pods
+    assert job.true(names.STALLED)
+
+
+def test_pods_that_cannot_be_placed_are_explained_in_the_columns() -> None:
+    job = Simulation()
+    job.settle()
+    message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
+    job.pods["digits-worker-0"]["status"] = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": message}],
+    }
+    job.settle()
+    assert (job.status["phase"], job.status["reason"]) == ("Pending", "Insufficient nvidia.com/gpu")
+    assert job.why(names.WORKERS_READY) == "Unschedulable"
+
+
+def test_endless_losses_end_in_a_failure() -> None:
+    job = Simulation().started()
+    job.body["status"]["restarts"] = {"code": 0, "infrastructure": 50}
+    job.deleting("digits-worker-1")
+    job.settle()
+    assert job.why(names.FAILED) == "InfrastructureRestartsExhausted"
+
+
+def test_a_spec_that_does_not_parse_stalls_with_the_field_and_makes_nothing() -> None:
+    job = Simulation()
+    job.body["spec"]["workers"]["replicas"] = "many"
+    job.settle()
+    assert job.created == []
+    assert job.why(names.STALLED) == "InvalidSpec"
+    assert "spec.workers.replicas" in job.said(names.STALLED)
