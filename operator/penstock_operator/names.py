@@ -98,7 +98,6 @@ class Reason:
     CONTAINER_CONFIG_FAILED: Final = "ContainerConfigFailed"
     CONTAINER_START_FAILED: Final = "ContainerStartFailed"
     WORKER_NOT_READY: Final = "WorkerNotReady"
-    VOLUME_NOT_MOUNTED: Final = "VolumeNotMounted"
     QUOTA_EXCEEDED: Final = "QuotaExceeded"
     POD_REFUSED: Final = "PodRefused"
     NAME_CONFLICT: Final = "NameConflict"

@@ -4,8 +4,8 @@ The part of controller-runtime that a Python operator has to bring along. Events
 report `done` (forget its failures, perhaps look again later) or `failed` (come back with exponential back-off and jitter).
 A key added while a worker holds it is taken again right after.
 
-There are two levels. What can wait (`add_background`: a first status, while a burst of jobs still waits for its pods) is taken when
-nothing else is ready, or when it has waited for `patience` seconds.
+There are two levels. What can wait (`add_background`: a first status, while a burst of jobs still waits for its pods) is taken
+when nothing else is ready, or when it has waited for `patience` seconds.
 """
 
 from __future__ import annotations
