@@ -32,8 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
     except (LocalError, ImagesError) as error:
         sys.exit(f"penstock: {error}")
+    except BrokenPipeError:
+        # The reader (head, less) has gone; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("\npenstock: interrupted; the same command goes on from here")
 
