@@ -19,9 +19,8 @@ from penstock_local.tools import OPERATOR_NAMESPACE, Target
 
 pytestmark = pytest.mark.e2e
 
-FOR_EVER = (
-    'trap "echo rank $OMPI_COMM_WORLD_RANK got SIGTERM; sleep 2; echo saved; exit 0" TERM; echo up; while :; do sleep 0.1; done'
-)
+FOR_EVER = "while :; do sleep 0.1; done"
+SAVES_ON_SIGTERM = f'trap "echo got SIGTERM; sleep 2; echo saved; exit 0" TERM; echo up; {FOR_EVER}'
 
 
 @pytest.fixture(scope="module")
