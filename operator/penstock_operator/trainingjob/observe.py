@@ -6,6 +6,7 @@ megabytes, not a few hundred. Nothing here does I/O; `Observed` is all that `pla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,11 @@ INFRASTRUCTURE_POD_REASONS = frozenset(
         "OutOfnvidia.com/gpu",
     }
 )
+
+
+# The kubelet also evicts a pod that outgrew its own limits, and then sets no DisruptionTarget condition.
+# Source: eviction_manager.go, emptyDirMessageFmt, containerEphemeralStorageMessageFmt, podEphemeralStorageMessageFmt.
+_OVER_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,14 @@ class PodView:
         return not self.deleting and not self.ended
 
     @property
+    def over_limit(self) -> bool:
+        """Evicted because it wrote more than its own limit allows; the next one would do the same."""
+        return self.reason == "Evicted" and not self.disrupted and _OVER_LIMIT.search(self.message) is not None
+
+    @property
     def lost(self) -> bool:
         """Taken away by the cluster, not ended by its program."""
-        return (
+        return not self.over_limit and (
             self.deleting
             or self.disrupted
             or self.reason in INFRASTRUCTURE_POD_REASONS
@@ -192,7 +203,11 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     main: Mapping[str, Any] = next((one for one in status.get("containerStatuses") or () if one["name"] == role), {})
     state = main.get("state") or {}
     ended, running = state.get("terminated") or {}, state.get("running") or {}
-    waiting = state.get("waiting") or _first_waiting(status.get("initContainerStatuses") or ())
+    initial = status.get("initContainerStatuses") or ()
+    if not ended and status.get("phase") == "Failed":
+        ended = _failed_init(initial)
+    # While init containers run the main one waits with PodInitializing, whatever keeps them; once it runs, none does.
+    waiting = {} if ended or running else _first_waiting(initial) or state.get("waiting") or {}
     scheduled = conditions.get("PodScheduled", {})
     return PodView(
         name=metadata["name"],
@@ -225,7 +240,17 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
 
 
 def _first_waiting(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return next((found for one in statuses if (found := (one.get("state") or {}).get("waiting"))), {})
+    found = [waiting for one in statuses if (waiting := (one.get("state") or {}).get("waiting"))]
+    return next((one for one in found if one.get("reason") != "PodInitializing"), {})
+
+
+def _failed_init(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The end of the init container that failed: the pod's main container then never ran and has no end of its own."""
+    for one in statuses:
+        ended = (one.get("state") or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            return {**ended, "message": f"init container {one['name']}: {ended.get('message') or ended.get('reason') or ''}"}
+    return {}
 
 
 def _number(text: str | None) -> int:

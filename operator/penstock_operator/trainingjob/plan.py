@@ -21,8 +21,14 @@ from penstock_operator.trainingjob.children.launcher import build_launcher
 from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
 from penstock_operator.trainingjob.children.worker import build_worker
 from penstock_operator.trainingjob.observe import Observed, PodView, format_time
-from penstock_operator.trainingjob.policies.launcher import launcher_outcome
-from penstock_operator.trainingjob.policies.lifetime import backoff_left, deadline_left, deadline_passed, time_to_live_left
+from penstock_operator.trainingjob.policies.launcher import launcher_outcome, launcher_succeeded
+from penstock_operator.trainingjob.policies.lifetime import (
+    backoff_left,
+    deadline_left,
+    deadline_passed,
+    sooner,
+    time_to_live_left,
+)
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
 from penstock_operator.trainingjob.policies.workers import dead_worker, resized
 from penstock_operator.trainingjob.status import Status, begin, condition, finish, set_condition
@@ -46,7 +52,8 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         job = replace(job, status={**job.status, "attempt": 1, "startTime": format_time(now)})
         observed = replace(observed, job=job)
     verdict = (
-        deadline_passed(job, now)
+        launcher_succeeded(observed)  # before the deadline: the end may have been missed while the operator was away
+        or deadline_passed(job, now)
         or launcher_outcome(observed, rules, now)
         or dead_worker(observed)
         or resized(observed)
@@ -85,8 +92,11 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     if ready and launcher is None and pause <= timedelta(0):
         create += [build_launcher(job, spec, job.attempt, [ring[index] for index in wanted])]
     status = begin(job)
-    _describe_workers(status, observed, spec, missing, ready, now)
-    _describe_launcher(status, observed, bool(missing), now)
+    if not (
+        missing and job.is_true(names.STALLED)
+    ):  # a refused job stays Stalled until a try succeeds: one write, not two a try
+        _describe_workers(status, observed, spec, missing, ready, now)
+        _describe_launcher(status, observed, now)
     return Plan(
         create=tuple(create),
         remove=tuple(Removal(pod) for pod in _over(observed, spec)),
@@ -125,7 +135,7 @@ def _describe_workers(
     set_condition(status, job, names.WORKERS_READY, ready, reason, message, now)
 
 
-def _describe_launcher(status: Status, observed: Observed, missing: bool, now: datetime) -> None:
+def _describe_launcher(status: Status, observed: Observed, now: datetime) -> None:
     job, launcher = observed.job, observed.launcher
     running = launcher is not None and launcher.alive and launcher.running_since is not None
     if launcher is not None:
@@ -139,8 +149,7 @@ def _describe_launcher(status: Status, observed: Observed, missing: bool, now: d
         set_condition(status, job, names.RUNNING, False, Reason.LAUNCHER_NOT_RUNNING, "", now)
         waiting = condition(status, names.WORKERS_READY) or {"reason": Reason.ACCEPTED, "message": ""}
         set_condition(status, job, names.RECONCILING, True, waiting["reason"], waiting["message"], now)
-    if not missing:  # a job whose pods were refused stays Stalled until the next try succeeds: one write, not two a try
-        set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
+    set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
 
 
 def _next_look(observed: Observed, rules: Rules, now: datetime, pause: timedelta) -> timedelta | None:
@@ -170,7 +179,8 @@ def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:
     set_condition(status, observed.job, names.RECONCILING, False, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
     held = [pod for pod in observed.pods if pod.owner_uid == observed.job.uid and not pod.deleting] if verdict.give_back else []
-    return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in held), again=verdict.wait)
+    clock = sooner(verdict.wait, deadline_left(observed.job, now))
+    return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in held), again=clock)
 
 
 def _restart(observed: Observed, verdict: Restart, rules: Rules, now: datetime) -> Plan:
@@ -221,7 +231,7 @@ def _finish(observed: Observed, verdict: Finish, now: datetime) -> Plan:
     return Plan(
         status=finish(status, observed),
         remove=tuple(Removal(pod) for pod in _to_clean(observed)),
-        again=time_to_live_left(job, now),
+        again=time_to_live_left(replace(job, status=status), now),
     )
 
 

@@ -69,7 +69,7 @@ def finish(status: Status, observed: Observed) -> Status:
     ring = observed.ring
     desired = job.spec.workers.replicas if job.spec else 0
     done = is_true(status, names.COMPLETE) or is_true(status, names.FAILED)
-    ready = sum(pod.ready for pod in ring.values())
+    ready = sum(pod.ready for index, pod in ring.items() if index < desired)
     if not done:
         failed = sum(not pod.alive for pod in observed.workers)
         status["workers"] = {"desired": desired, "ready": ready, "failed": failed}

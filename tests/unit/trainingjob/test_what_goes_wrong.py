@@ -111,6 +111,7 @@ def test_a_rank_killed_by_a_signal_is_named() -> None:
 def test_mpirun_that_lost_a_daemon_does_not_blame_the_program() -> None:
     job = Simulation(runPolicy={"maxRestarts": 0}).started()
     job.ended("digits-launcher", 1, OPEN_MPI_LOST)
+    job.later(4)
     job.settle()
     assert job.why(names.RESTARTING) == "RingBroken"
 

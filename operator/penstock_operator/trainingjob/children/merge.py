@@ -28,16 +28,18 @@ MERGE_KEYS: Mapping[str, str] = {
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `patch` merged over it. Neither is changed."""
-    if patch.get("$patch") == "replace":
-        return {key: value for key, value in patch.items() if key != "$patch"}
-    merged = dict(base)
+    merged = {} if patch.get("$patch") == "replace" else dict(base)
     for key, value in patch.items():
-        if value is None:
+        if key == "$patch":
+            continue
+        if value is None or (isinstance(value, Mapping) and value.get("$patch") == "delete"):
             merged.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        elif key in MERGE_KEYS and isinstance(value, Sequence) and isinstance(merged.get(key), Sequence):
-            merged[key] = _merge_list(merged[key], value, MERGE_KEYS[key])
+        elif isinstance(value, Mapping):
+            before = merged.get(key)
+            merged[key] = merge(before if isinstance(before, Mapping) else {}, value)
+        elif key in MERGE_KEYS and isinstance(value, Sequence) and not isinstance(value, str):
+            before = merged.get(key)
+            merged[key] = _merge_list(before if isinstance(before, Sequence) else (), value, MERGE_KEYS[key])
         else:
             merged[key] = value
     return merged
@@ -48,6 +50,8 @@ def _merge_list(base: Sequence[Any], patch: Sequence[Any], key: str) -> list[Any
         return list(patch)  # not what the API server takes; it will say so, with the field
     if any(one.get("$patch") == "replace" for one in patch):
         return [one for one in patch if one.get("$patch") != "replace"]
+    if not base:  # nothing to merge with: even two entries of one key stay two, for the API server to judge
+        return [merge({}, one) for one in patch if one.get("$patch") != "delete"]
     merged = {one[key]: one for one in base}
     extra = []
     for one in patch:

@@ -22,30 +22,48 @@ _RING_BROKEN = re.compile(
     r"|HYD.*assert .*(sock|pmi)|unexpected (EOF|disconnect).*proxy|Connection to .* closed by remote host",
     re.IGNORECASE | re.DOTALL,
 )
+# mpirun's own words for a program that is not there; programs say "no such file" about much else.
 _NOT_FOUND = re.compile(
-    r"could not (be )?(found|access|execute)|unable to (find|launch the specified application)|No such file or directory"
-    r"|execvp error",
+    r"(mpirun|prterun|mpiexec|orterun) was unable to (launch the specified application as it\s+could not\s+(access|find)"
+    r"|find the specified executable)|execvp error on file",
     re.IGNORECASE,
 )
-_OPEN_MPI_EXIT = re.compile(r"Process name:\s*\[\[\d+,\d+\],(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)")
-_OPEN_MPI_SIGNAL = re.compile(
-    r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+) exited on\s+signal (?P<signal>\d+)"
+_SHELL_NOT_FOUND = re.compile(r"command not found|No such file or directory|Permission denied", re.IGNORECASE)
+# Who failed first: Open MPI 4 and 5 by rank, Intel by rank and host, MPICH by host alone; and a call of MPI_Abort.
+_CULPRITS = (
+    re.compile(r"Process name:\s*\[\S+,(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)"),
+    re.compile(r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+) exited on\s+signal (?P<signal>\d+)"),
+    re.compile(
+        r"MPI_ABORT was invoked on rank (?P<rank>\d+) in communicator [^\n]*(\s+Proc: \S+)?\s+(with )?errorcode:?\s+(?P<code>\d+)",
+        re.IGNORECASE,
+    ),
+    re.compile(r"application called MPI_Abort\([^,()]*, (?P<code>\d+)\) - process (?P<rank>\d+)"),
+    re.compile(r"RUNNING AT (?P<host>\S+)\s*=\s*EXIT CODE:\s*\d+[\s\S]*EXIT STRING: [^\n]*\(signal (?P<signal>\d+)\)"),
+    re.compile(
+        r"(RANK (?P<rank>\d+) )?PID \d+ RUNNING AT (?P<host>\S+)\s*=\s*"
+        r"(EXIT CODE:\s*(?P<code>\d+)|KILLED BY SIGNAL:\s*(?P<signal>\d+))"
+    ),
 )
-_PRTE_EXIT = re.compile(r"Process name:\s*\[\S+,(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)")
-_HYDRA_EXIT = re.compile(r"PID \d+ RUNNING AT (?P<host>\S+)\s*=\s*EXIT CODE:\s*(?P<code>\d+)")
-_HYDRA_RANK = re.compile(
-    r"RANK (?P<rank>\d+) PID \d+ RUNNING AT (?P<host>\S+)\s*=\s*(EXIT CODE|KILLED BY SIGNAL):\s*(?P<code>\d+)"
-)
+# SIGKILL and SIGTERM, as a signal and as a shell's exit code: they come from outside, and may come with a dying node.
+_KILLED = {9, 15, 137, 143}
+
+
+def launcher_succeeded(observed: Observed) -> Finish | None:
+    """Exit code 0 is the end of the job, whatever else is going on."""
+    launcher = observed.launcher
+    if launcher is None or (launcher.exit_code != 0 and not (launcher.exit_code is None and launcher.phase == "Succeeded")):
+        return None
+    return Finish(True, Reason.PROGRAM_SUCCEEDED, f"the program ended with exit code 0 on all {launcher.workers} workers")
 
 
 def launcher_outcome(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
-    """Judge the current launcher. None: there is none, or it still runs."""
+    """Judge the current launcher that did not succeed. None: there is none, it still runs, or a dead worker says more."""
     launcher = observed.launcher
     if launcher is None:
         return None
-    if launcher.exit_code == 0 or (launcher.exit_code is None and launcher.phase == "Succeeded"):
-        return Finish(True, Reason.PROGRAM_SUCCEEDED, f"the program ended with exit code 0 on all {launcher.workers} workers")
-    if launcher.lost and launcher.exit_code is None:
+    if launcher.over_limit:
+        return Restart("code", Reason.PROGRAM_FAILED, f"launcher {launcher.name} was evicted: {launcher.message}")
+    if launcher.lost:  # with or without an exit code: the kubelet's SIGTERM made it
         what = launcher.reason or ("deleted" if launcher.deleting else "ended without an exit code")
         return Restart(
             "infrastructure",
@@ -58,7 +76,7 @@ def launcher_outcome(observed: Observed, rules: Rules, now: datetime) -> Verdict
     return _failed(observed, launcher, rules, now)
 
 
-def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) -> Verdict:
+def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) -> Verdict | None:
     failure = describe(observed, launcher)
     text = launcher.exit_message
     if launcher.exit_reason in ("StartError", "ContainerCannotRun"):
@@ -68,8 +86,9 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"{launcher.name} could not start: {_first_line(text)}; does the image hold mpirun?",
             failure,
         )
-    named = "rank" in failure and failure.get("signal") != 9  # SIGKILL may come with a dying node
-    if not named and (lost := _lost_worker(observed)):
+    culprit = _culprit(text)
+    named = bool(culprit) and not {culprit.get("signal"), culprit.get("code")} & _KILLED
+    if lost := _lost_worker(observed, launcher):  # whatever the ranks said: they fail when a peer is gone
         where = f" on {lost.node}" if lost.node else ""
         return Restart(
             "infrastructure",
@@ -77,7 +96,10 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"worker {lost.name}{where} was lost: {lost.reason or lost.exit_reason or 'deleted'}",
             failure | {"pod": lost.name, "node": lost.node},
         )
-    if not named and _NOT_FOUND.search(text) and not _RING_BROKEN.search(text):
+    if not named and any(pod.ended and not pod.deleting for pod in _without_successor(observed, launcher)):
+        return None  # `dead_worker` knows why: a worker out of memory breaks the ring too
+    shell = culprit == {} and launcher.exit_code in (126, 127) and _SHELL_NOT_FOUND.search(text)
+    if (_NOT_FOUND.search(text) or shell) and not _RING_BROKEN.search(text):
         program = observed.job.spec.command[0] if observed.job.spec else "?"
         return Finish(
             False,
@@ -85,6 +107,8 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"spec.command: {program!r} could not be run in the image (exit code {launcher.exit_code}); check the path",
             failure,
         )
+    if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
+        return Wait(launcher.finished_at + rules.settle - now)
     if not named and _RING_BROKEN.search(text):
         return Restart(
             "infrastructure",
@@ -92,8 +116,6 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"mpirun lost a worker (exit code {launcher.exit_code}): {_ring_line(text)}",
             failure,
         )
-    if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
-        return Wait(launcher.finished_at + rules.settle - now)
     place = f" on {failure['pod']}" if failure.get("pod") != launcher.name else ""
     who = f"rank {failure['rank']}{place}" if "rank" in failure else "the program"
     how = f"was ended by signal {failure['signal']}" if failure.get("signal") else f"ended with exit code {failure['exitCode']}"
@@ -114,25 +136,40 @@ def describe(observed: Observed, launcher: PodView) -> dict[str, Any]:
         built["exitCode"] = launcher.exit_code
     if launcher.exit_signal:
         built["signal"] = launcher.exit_signal
-    ring = observed.ring
-    if found := _OPEN_MPI_EXIT.search(text) or _PRTE_EXIT.search(text):
-        built |= {"rank": int(found["rank"]), "exitCode": int(found["code"])}
-    elif found := _OPEN_MPI_SIGNAL.search(text):
-        built |= {"rank": int(found["rank"]), "signal": int(found["signal"])}
-    elif found := _HYDRA_RANK.search(text):
-        built |= {"rank": int(found["rank"])}
-    elif found := _HYDRA_EXIT.search(text):
-        built |= {"exitCode": int(found["code"])}
-    spec = observed.job.spec
-    if spec and "rank" in built and (worker := ring.get(built["rank"] // spec.slots)):
-        built |= {"pod": worker.name, "node": worker.node}
-    return built
+    culprit, spec = _culprit(text), observed.job.spec
+    built |= {
+        ours: culprit[theirs]
+        for ours, theirs in (("rank", "rank"), ("exitCode", "code"), ("signal", "signal"))
+        if theirs in culprit
+    }
+    workers = {pod.index: pod for pod in observed.workers} | observed.ring
+    worker = next((pod for pod in workers.values() if pod.ip and pod.ip == _host(text)), None)
+    if worker is None and spec and "rank" in culprit:
+        worker = workers.get(culprit["rank"] // spec.slots)
+    return built | ({"pod": worker.name, "node": worker.node} if worker else {})
 
 
-def _lost_worker(observed: Observed) -> PodView | None:
-    """A worker that is gone or going, though the launcher had it."""
+def _culprit(text: str) -> dict[str, int]:
+    """What mpirun says of the process that failed first: `rank`, `code`, `signal`, as far as it knows them."""
+    found = next((match for one in _CULPRITS if (match := one.search(text))), None)
+    known = found.groupdict() if found else {}
+    return {key: int(known[key]) for key in ("rank", "code", "signal") if known.get(key) is not None}
+
+
+def _host(text: str) -> str:
+    """The address of that process, where mpirun names one: the host file holds pod addresses."""
+    found = next((match for one in _CULPRITS if (match := one.search(text))), None)
+    return str((found.groupdict().get("host") if found else None) or "")
+
+
+def _without_successor(observed: Observed, launcher: PodView) -> list[PodView]:
+    """Workers of this launcher that are gone or going. (Surplus ones and leftovers of earlier attempts are not its own.)"""
     ring = observed.ring
-    return next((pod for pod in observed.workers if not pod.alive and pod.lost and pod.index not in ring), None)
+    return [pod for pod in observed.workers if not pod.alive and pod.index not in ring and pod.index < launcher.workers]
+
+
+def _lost_worker(observed: Observed, launcher: PodView) -> PodView | None:
+    return next((pod for pod in _without_successor(observed, launcher) if pod.lost), None)
 
 
 def _ring_line(text: str) -> str:

@@ -37,6 +37,11 @@ def backoff_left(job: Job, rules: Rules, now: datetime) -> timedelta:
     return max(timedelta(0), since + pause - now)
 
 
+def sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    """The nearer of two clocks; None where there is none."""
+    return min((left for left in (one, other) if left is not None), default=None)
+
+
 def time_to_live_left(job: Job, now: datetime) -> timedelta | None:
     """Time until a finished job is deleted; None when it is kept."""
     limit = job.spec.run_policy.ttl_seconds_after_finished if job.spec else None

@@ -31,7 +31,7 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     """The first pod that cannot start, if any."""
     job = observed.job
     pods: Iterable[PodView] = [
-        *observed.ring.values(),
+        *_members(observed),
         *([observed.launcher] if observed.launcher and observed.launcher.alive else []),
     ]
     for pod in pods:
@@ -41,7 +41,7 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
         reason, message = found
         before = job.condition(names.STALLED)
         same = before is not None and before["status"] == "True" and before["reason"] == reason
-        if same and before is not None and pod.name in before["message"]:
+        if same and before is not None and before["message"].startswith(f"{pod.name} "):
             message = before["message"]
         since = (parse_time(before["lastTransitionTime"]) if same and before is not None else None) or now
         left = since + rules.startup_error - now
@@ -54,6 +54,12 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
             )
         return Stall(reason, message, wait=left if left.total_seconds() > 0 else None)
     return _never_ready(observed, rules, now)
+
+
+def _members(observed: Observed) -> list[PodView]:
+    """The living workers that the ring is to have; a surplus one, on its way out, may not hold it up."""
+    replicas = observed.job.spec.workers.replicas if observed.job.spec else 0
+    return [pod for index, pod in observed.ring.items() if index < replicas]
 
 
 def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
@@ -75,8 +81,11 @@ def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
 
 
 def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
-    """A worker that runs but does not answer on the ssh port."""
-    for pod in observed.ring.values():
+    """A worker that runs but does not answer on the ssh port. Under a launcher mpirun itself notices; a probe that a busy
+    node answers late must not make a training job look stalled."""
+    if observed.launcher is not None:
+        return None
+    for pod in _members(observed):
         if pod.ready or pod.running_since is None:
             continue
         waited = now - pod.running_since
@@ -98,9 +107,11 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
 
 def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float | None:
     """Seconds until a running, silent worker becomes a stall; None when there is none."""
+    if observed.launcher is not None:
+        return None
     waits = [
         (pod.running_since + rules.startup_error - now).total_seconds()
-        for pod in observed.ring.values()
+        for pod in _members(observed)
         if pod.running_since and not pod.ready
     ]
     return max(0.1, min(waits)) if waits else None

@@ -9,6 +9,9 @@ from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
 from penstock_operator.trainingjob.verdict import Finish, Restart, Verdict
 
+# What `give_back` removes was not lost. The status that says so is written before the pods go.
+_GIVEN_BACK = {Reason.QUOTA_EXCEEDED, Reason.POD_REFUSED, Reason.NAME_CONFLICT}
+
 
 def dead_worker(observed: Observed) -> Verdict | None:
     """A worker of the ring that ended or is going, with no living successor; or one that vanished under a launcher.
@@ -18,8 +21,10 @@ def dead_worker(observed: Observed) -> Verdict | None:
     """
     ring, spec, launcher = observed.ring, observed.job.spec, observed.launcher
     assert spec is not None
+    stalled = observed.job.condition(names.STALLED)
+    given_back = launcher is None and stalled is not None and stalled["status"] == "True" and stalled["reason"] in _GIVEN_BACK
     for pod in reversed(observed.workers):  # the newest of an index first
-        in_use = pod.attempt == observed.job.attempt or launcher is not None
+        in_use = (pod.attempt == observed.job.attempt or launcher is not None) and not (given_back and pod.deleting)
         if in_use and not pod.alive and pod.index not in ring and pod.index < spec.workers.replicas:
             return _judge(pod)
     if launcher is not None:
@@ -45,6 +50,8 @@ def _judge(pod: PodView) -> Verdict:
     if pod.exit_code is not None:
         failure["exitCode"] = pod.exit_code
     where = f"{pod.name} on {pod.node}" if pod.node else pod.name
+    if pod.over_limit:
+        return Restart("code", Reason.WORKER_FAILED, f"worker {where} was evicted: {pod.message}", failure)
     if pod.lost:
         return Restart(
             "infrastructure", Reason.WORKER_LOST, f"worker {where} was lost: {pod.reason or pod.message or 'deleted'}", failure
