@@ -34,7 +34,8 @@ _CULPRITS = (
     re.compile(r"Process name:\s*\[\S+,(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)"),
     re.compile(r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+) exited on\s+signal (?P<signal>\d+)"),
     re.compile(
-        r"MPI_ABORT was invoked on rank (?P<rank>\d+) in communicator [^\n]*(\s+Proc: \S+)?\s+(with )?errorcode:?\s+(?P<code>\d+)",
+        r"MPI_ABORT was invoked on rank (?P<rank>\d+) in communicator [^\n]*(\s+Proc: \S+)?"
+        r"\s+(with )?errorcode:?\s+(?P<code>\d+)",
         re.IGNORECASE,
     ),
     re.compile(r"application called MPI_Abort\([^,()]*, (?P<code>\d+)\) - process (?P<rank>\d+)"),
