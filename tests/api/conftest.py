@@ -1,4 +1,4 @@
-"""One real API server (with the controller manager, without nodes) for the session; a namespace and an operator for each test."""
+"""One real API server (with the controller manager, without nodes); a namespace and an operator for each test."""
 
 from __future__ import annotations
 
