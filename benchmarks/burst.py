@@ -82,6 +82,14 @@ class Client:
                 raise RuntimeError(f"{verb} {path}: {response.status} {answer.get('message')}")
             return answer
 
+    async def patch(self, path: str, body: Object) -> None:
+        """Merge-patch."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        data = json.dumps(body)
+        async with self._session.patch(self._credentials.server + path, data=data, headers=headers) as response:
+            if response.status >= 400:
+                raise RuntimeError(f"PATCH {path}: {response.status} {await response.text()}")
+
     async def count_added(self, path: str, wanted: int, started: asyncio.Event) -> float:
         """Watch until `wanted` objects were added; returns the moment of the last (perf_counter)."""
         seen = 0

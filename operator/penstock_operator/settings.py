@@ -100,6 +100,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         settings = replace(settings, service_url=f"http://penstock-operator.{settings.namespace}.svc:8080")
     if settings.log_format not in ("json", "text"):
         raise SettingsError(f"PENSTOCK_LOG_FORMAT: found {settings.log_format!r}; use json or text")
+    if settings.lease_renew_seconds * 2 > settings.lease_seconds:
+        raise SettingsError(
+            f"PENSTOCK_LEASE_RENEW_SECONDS: found {settings.lease_renew_seconds:g}; "
+            f"at most half of PENSTOCK_LEASE_SECONDS ({settings.lease_seconds:g}), or one late answer loses the Lease"
+        )
     if settings.workers < 1:
         raise SettingsError(f"PENSTOCK_WORKERS: found {settings.workers}; use 1 or more")
     return settings

@@ -37,4 +37,6 @@ def configure(form: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # kopf tells of every watched object at info; what happens to jobs is told by our own events.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # When it is stopped in a busy moment it lists every object it was still watching, in one line.
+    logging.getLogger("kopf._core.reactor.queueing").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

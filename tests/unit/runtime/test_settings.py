@@ -27,6 +27,7 @@ def test_variables_are_read_with_the_type_of_their_default() -> None:
         ("PENSTOCK_WORKERS", "0"),
         ("PENSTOCK_LEADER_ELECTION", "yes please"),
         ("PENSTOCK_LOG_FORMAT", "xml"),
+        ("PENSTOCK_LEASE_RENEW_SECONDS", "8"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_named(variable: str, text: str) -> None:
