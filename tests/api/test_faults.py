@@ -1,0 +1,107 @@
+"""The operator, its rival and the API server die, or the operator is told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.api.cluster import Cluster, until
+from tests.api.operator_process import Operator
+
+from penstock_local.controlplane import ControlPlane
+
+pytestmark = pytest.mark.api
+
+Replica = Callable[[str], Operator]
+
+
+@pytest.mark.parametrize("moment", ["created", "workers", "ready", "launcher", "running", "ended"])
+def test_killed_at_any_stage_and_started_again_it_brings_the_job_to_the_same_end(
+    cluster: Cluster, operator: Operator, moment: str
+) -> None:
+    def strike(now: str) -> None:
+        if now == moment:
+            operator.kill()
+            operator.start()
+
+    cluster.create_job("digits")
+    strike("created")
+    until(lambda: len(cluster.pods("digits", "worker")) == 2, operator.log)
+    strike("workers")
+    cluster.run_workers("digits")
+    strike("ready")
+    launcher = cluster.launcher("digits")
+    strike("launcher")
+    cluster.run_pod(launcher, "10.0.1.1")
+    strike("running")
+    cluster.wait_phase("digits", "Running")
+    cluster.end_pod(launcher, 0)
+    strike("ended")
+    cluster.wait_phase("digits", "Complete")
+    until(lambda: cluster.names("digits") == ["digits-launcher"], lambda: cluster.names("digits"))
+    status = cluster.job("digits")["status"]
+    assert (status["attempt"], status["restarts"]) == (1, {"code": 0, "infrastructure": 0})
+    assert cluster.pods("digits")[0]["metadata"]["uid"] == launcher["metadata"]["uid"]
+
+
+def test_started_again_over_finished_jobs_it_writes_nothing(cluster: Cluster, operator: Operator) -> None:
+    names = [f"done-{number}" for number in range(20)]
+    for name in names:
+        cluster.create_job(name, workers=1)
+    for name in names:
+        cluster.complete(name, workers=1)
+    operator.settle()
+    operator.kill()
+    operator.start_and_lead()
+    until(lambda: operator.reconciles() >= len(names), operator.metrics)
+    assert operator.settle() == 0
+
+
+def test_it_recovers_when_the_api_server_dies_and_comes_back(cluster: Cluster, operator: Operator, plane: ControlPlane) -> None:
+    # A Lease that outlives the outage: losing it ends the process, which is another behaviour.
+    operator.kill()
+    operator.start_and_lead(PENSTOCK_LEASE_SECONDS="60", PENSTOCK_LEASE_RENEW_SECONDS="1")
+    cluster.create_job("before")
+    until(lambda: len(cluster.pods("before")) == 2, operator.log)
+    plane.kill("kube-apiserver")
+    cluster.close()
+    noticed = time.monotonic()
+    until(lambda: "was not renewed" in operator.log() and time.monotonic() - noticed > 3, operator.log)
+    plane.start("kube-apiserver")
+    plane.wait_ready()
+    cluster.complete("before")
+    cluster.create_job("after")
+    until(lambda: len(cluster.pods("after")) == 2, operator.log)
+    assert operator.leads()
+
+
+def test_a_second_replica_stands_by_and_takes_over_when_the_first_is_killed(
+    cluster: Cluster, operator: Operator, replica: Replica
+) -> None:
+    second = replica("operator-1")
+    second.start()
+    until(lambda: "another replica leads" in second.log(), second.log)
+    cluster.create_job("first")
+    until(lambda: len(cluster.pods("first")) == 2, operator.log)
+    assert second.writes() == 0
+    operator.kill()
+    until(second.leads, second.log)
+    cluster.create_job("second")
+    until(lambda: len(cluster.pods("second")) == 2, second.log)
+
+
+def test_sigterm_ends_it_with_code_0_within_ten_seconds(cluster: Cluster, operator: Operator) -> None:
+    cluster.create_job("digits")
+    until(lambda: len(cluster.pods("digits")) == 2, operator.log)
+    begun = time.monotonic()
+    code = operator.terminate()
+    took = time.monotonic() - begun
+    assert (code, took < 10) == (0, True), f"code {code} after {took:.1f} s:\n{operator.log()}"
+
+
+def test_a_setting_that_cannot_be_read_is_one_line_and_code_1(replica: Replica) -> None:
+    made = replica("operator-0")
+    made.start(PENSTOCK_WORKERS="many")
+    assert made.wait() == 1
+    assert made.log() == "penstock-operator: PENSTOCK_WORKERS: found 'many'; expected int\n"
