@@ -93,7 +93,8 @@ def end(pid: int, *, seconds: float) -> None:
 def alive(pid: int) -> bool:
     """Running, and not a zombie (a child of ours is reaped here)."""
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        # A killed process whose first thread is gone looks like a zombie while its other threads still hold its sockets.
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
     return start_time(pid) is not None
 
 

@@ -1,19 +1,17 @@
 """Wiring: kopf as the watch layer, and the parts of the operator put together. The only module that imports kopf.
 
-    watch event -> index (memory) -> queue.add(key) -> worker: observe, plan, act -> status
+    watch event -> cache (memory) -> queue.add(key) -> worker: observe, plan, act -> status
 
-kopf's `on.event` and `index` handlers neither write to the object nor add finalizers, and cost one call an event; its change
-handlers would keep a copy of every spec in an annotation and know nothing of the children (docs/architecture.md).
+kopf's `on.event` handlers neither write to the object nor add finalizers, and cost one call an event; its change handlers would
+keep a copy of every spec in an annotation and know nothing of the children (docs/architecture.md).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -26,16 +24,16 @@ from penstock_operator.kube import ApiError, ApiUnreachable, Kube
 from penstock_operator.runtime import http, operator_key
 from penstock_operator.runtime.act import Actor
 from penstock_operator.runtime.lease import Elector
-from penstock_operator.runtime.lister import Lister, slim_job
+from penstock_operator.runtime.lister import Lister, pod_key
 from penstock_operator.runtime.metrics import Metrics
 from penstock_operator.runtime.progress import ProgressStore
 from penstock_operator.runtime.progress import routes as progress_routes
 from penstock_operator.runtime.queue import Key, Queue
 from penstock_operator.runtime.reconciler import Reconciler
 from penstock_operator.runtime.recorder import Recorder
+from penstock_operator.runtime.sync import Source, Sync
 from penstock_operator.settings import Settings
 from penstock_operator.trainingjob.children.common import Surroundings
-from penstock_operator.trainingjob.observe import pod_view
 from penstock_operator.trainingjob.verdict import Rules
 
 log = logging.getLogger("penstock")
@@ -45,9 +43,7 @@ async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM, SIGINT or the loss of the Lease (which raises)."""
     credentials = credentials_module.load()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _on_signals(stop)
     async with Kube(credentials, connections=settings.api_connections, timeout=settings.request_timeout) as kube:
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(_serve(settings, credentials, kube, stop))
@@ -65,10 +61,8 @@ async def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop: asyncio.Event) -> None:
-    key = await _unless(stop, _operator_key(kube, settings.namespace))
-    if key is None:
-        return
     queue, lister, store = Queue(), Lister(), ProgressStore()
+    key: bytes | None = None
     elector = Elector(kube, settings.namespace, settings.pod_name, settings.lease_seconds, settings.lease_renew_seconds)
 
     def leading() -> bool:
@@ -86,14 +80,15 @@ async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop:
         settings.listen_host,
         settings.listen_port,
         stuck=lambda: max(queue.longest_held(), queue.oldest()),
-        ready=lambda: True,
+        ready=lambda: key is not None,
         metrics=metrics.text,
-        routes=progress_routes(store, key, throttle.reported, leading),
+        routes=progress_routes(store, lambda: key, throttle.reported, leading),
     )
     try:
-        if settings.leader_election and await _unless(stop, _acquired(elector)) is None:
+        key = await _unless(stop, _operator_key(kube, settings.namespace))
+        if key is None:
             return
-        if await _unless(stop, _crd_served(kube, settings)) is None:
+        if settings.leader_election and await _unless(stop, _acquired(elector)) is None:
             return
         recorder = Recorder(kube, settings.pod_name, busy=lambda: queue.depth() > 0)
         reconciler = Reconciler(
@@ -105,7 +100,8 @@ async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop:
             metrics=metrics,
             resync_seconds=settings.resync_seconds,
         )
-        await _lead(settings, credentials, queue, lister, reconciler, recorder, elector, stop)
+        sync = Sync(kube, settings.watch_namespaces, sources(queue, lister))
+        await _lead(settings, credentials, queue, lister, sync, reconciler, recorder, elector, stop)
     finally:
         await elector.release()
         await runner.cleanup()
@@ -116,57 +112,60 @@ async def _lead(
     credentials: Credentials,
     queue: Queue,
     lister: Lister,
+    sync: Sync,
     reconciler: Reconciler,
     recorder: Recorder,
     elector: Elector,
     stop: asyncio.Event,
 ) -> None:
     """Watch and reconcile until told to stop. Any part that ends by itself ends the process: a half-alive operator is worse."""
-    stopped = asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=registry(queue, lister, credentials),
-            settings=kopf_settings(),
-            standalone=True,
-            # Without one kopf asks the passwd file for the user's name; uid 65532 has none.
-            identity=cast(Any, settings.pod_name),
-            clusterwide=not settings.watch_namespaces,
-            namespaces=settings.watch_namespaces,
-            stop_flag=stopped,
-        ),
-        name="watch",
+    if await _unless(stop, _filled(sync)) is None:
+        return
+    watches = await kopf.spawn_tasks(
+        registry=registry(queue, lister, sync, credentials),
+        settings=kopf_settings(),
+        standalone=True,
+        # Without one kopf asks the passwd file for the user's name; uid 65532 has none.
+        identity=cast(Any, settings.pod_name),
+        clusterwide=not settings.watch_namespaces,
+        namespaces=settings.watch_namespaces,
     )
-    parts = {
-        watching,
+    _on_signals(stop)  # kopf has put its own handlers in place of ours
+    acting = {
         asyncio.create_task(recorder.run(), name="events"),
-        asyncio.create_task(reconciler.resync(), name="resync"),
+        asyncio.create_task(reconciler.resync(sync.sweep), name="resync"),
+        asyncio.create_task(sync.run(), name="sweep"),
+        *(asyncio.create_task(reconciler.work(), name=f"worker-{number}") for number in range(settings.workers)),
     }
-    parts |= {asyncio.create_task(reconciler.work(), name=f"worker-{number}") for number in range(settings.workers)}
     if settings.leader_election:
-        parts.add(asyncio.create_task(elector.keep(), name="lease"))
+        acting.add(asyncio.create_task(elector.keep(), name="lease"))
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        done, _ = await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({stopping, *acting, *watches}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-        if not done & {stopping, watching}:  # kopf has signal handlers of its own, and returns when it gets one
+        if stopping not in done:
             raise RuntimeError(f"{', '.join(task.get_name() for task in done)} ended by itself")
     finally:
-        stopped.set()
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.shield(watching), timeout=8)
-        for task in (stopping, *parts):
-            task.cancel()
-        await asyncio.gather(stopping, *parts, return_exceptions=True)
+        # Who acts goes first: the Lease may be another's already. kopf's own way to stop (run_tasks) would wait 5 s for
+        # every task of this process, also for those that are not its own.
+        for tasks in ({stopping, *acting}, set(watches)):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=5)
 
 
-def registry(queue: Queue, lister: Lister, credentials: Credentials) -> kopf.OperatorRegistry:
-    """kopf's handlers: two indexes, two event handlers that only add keys, the login and the hand-over of the indexes."""
+def sources(queue: Queue, lister: Lister) -> tuple[Source, ...]:
+    """What is watched, as the caches see it."""
+    return (
+        Source(names.KIND, lister.see_job, lister.sweep_jobs, queue.add),
+        Source("Pod", lister.see_pod, lister.sweep_pods, queue.add, selector=names.LABEL_JOB),
+    )
+
+
+def registry(queue: Queue, lister: Lister, sync: Sync, credentials: Credentials) -> kopf.OperatorRegistry:
+    """kopf's handlers: two event handlers that only fill the caches and add keys, and the login."""
     handlers = kopf.OperatorRegistry()
-
-    @kopf.on.startup(registry=handlers)
-    async def connect(**indexes: Any) -> None:
-        lister.connect(indexes["jobs_index"], indexes["pods_index"])
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -182,28 +181,33 @@ def registry(queue: Queue, lister: Lister, credentials: Credentials) -> kopf.Ope
             expiration=datetime.now(UTC) + timedelta(minutes=10) if credentials.token_path else None,
         )
 
-    @kopf.index(names.GROUP, names.VERSION, names.PLURAL, registry=handlers, id="jobs_index")
-    async def jobs(body: kopf.Body, namespace: str | None, name: str, **_: Any) -> Any:
-        return {(namespace or "", name): slim_job(dict(body))}
-
-    @kopf.index("", "v1", "pods", registry=handlers, id="pods_index")
-    async def pods(body: kopf.Body, namespace: str | None, labels: Mapping[str, str], **_: Any) -> Any:
-        return {(namespace or "", labels[names.LABEL_JOB]): pod_view(body)}
-
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=handlers)
-    async def job_event(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        key = (namespace or "", name)
-        if not lister.is_own_write(key, body["metadata"]["resourceVersion"]):
-            queue.add(key)
+    async def job_event(type: str | None, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> None:
+        if type is None:
+            sync.listed()
+        if type == "DELETED":
+            lister.drop_job(body)
+            queue.add((namespace or "", name))
+        elif lister.see_job(body):
+            queue.add((namespace or "", name))
 
     @kopf.on.event("", "v1", "pods", registry=handlers)
-    async def pod_event(namespace: str | None, labels: Mapping[str, str], body: kopf.Body, **_: Any) -> None:
-        key = (namespace or "", labels[names.LABEL_JOB])
-        metadata = body["metadata"]
-        if not lister.pod_seen(key, metadata["uid"], metadata["resourceVersion"]):
-            queue.add(key)
+    async def pod_event(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type is None:
+            sync.listed()
+        if type == "DELETED":
+            lister.drop_pod(body)
+            queue.add(pod_key(body))
+        elif lister.see_pod(body):
+            queue.add(pod_key(body))
 
     return handlers
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
 
 
 def kopf_settings() -> kopf.OperatorSettings:
@@ -213,7 +217,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True  # the Lease elects, without another CRD
     # The largest saving on a shared cluster: without it every pod of every team streams by.
     settings.watching.label_selectors["", "pods"] = names.LABEL_JOB
-    settings.scanning.disabled = True  # no need (and no right) to watch CRDs and namespaces; `_crd_served` waits for ours
+    settings.scanning.disabled = True  # no need (and no right) to watch CRDs and namespaces; `Sync.fill` waits for ours
     settings.watching.chunk_size = 500
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
@@ -262,11 +266,12 @@ class ProgressThrottle:
         self._next: dict[Key, float] = {}
 
     def reported(self, namespace: str, name: str) -> None:
-        now = asyncio.get_running_loop().time()
-        due = max(now, self._next.get((namespace, name), 0.0))
-        if due <= now:
-            self._next[namespace, name] = now + self._seconds
-        self._queue.add_after((namespace, name), due - now)
+        now, key = asyncio.get_running_loop().time(), (namespace, name)
+        due = max(now, self._next.get(key, 0.0))
+        if due - now >= self._seconds:
+            return  # a look is scheduled already, and will find this report
+        self._next[key] = due + self._seconds
+        self._queue.add_after(key, due - now)
         if len(self._next) > 4096:
             self._next = {key: at for key, at in self._next.items() if at > now}
 
@@ -288,22 +293,13 @@ async def _operator_key(kube: Kube, namespace: str) -> bytes:
             await asyncio.sleep(1.0)
 
 
-async def _crd_served(kube: Kube, settings: Settings) -> bool:
-    """Wait until TrainingJobs can be listed: the CRD may come after the operator, and kopf would not look again."""
-    told = False
-    while True:
-        try:
-            await kube.list(names.KIND, (settings.watch_namespaces or ("",))[0], "?limit=1")
-            return True
-        except (ApiError, ApiUnreachable) as error:
-            if not told:
-                log.warning("TrainingJobs cannot be listed yet (is the CRD installed?): %s; trying again", error)
-                told = True
-            await asyncio.sleep(1.0)
-
-
 async def _acquired(elector: Elector) -> bool:
     await elector.acquire()
+    return True
+
+
+async def _filled(sync: Sync) -> bool:
+    await sync.fill()
     return True
 
 

@@ -33,6 +33,7 @@ _PATHS = {
 # Answers to writes are asked for as metadata only: the rest is what we sent, and coding it again costs both sides.
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _READ = {"Accept": "application/json"}
+_READ_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _WRITE = {"Content-Type": "application/json", "Accept": _METADATA}
 _MERGE_PATCH = {"Content-Type": "application/merge-patch+json", "Accept": _METADATA}
 
@@ -83,9 +84,10 @@ class Kube:
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         return await self._request("GET", self._path(kind, namespace, name))
 
-    async def list(self, kind: str, namespace: str, query: str = "") -> Object:
-        """GET of a collection; an empty namespace means all of them."""
-        return await self._request("GET", self._path(kind, namespace) + query)
+    async def list(self, kind: str, namespace: str, query: str = "", *, metadata_only: bool = False) -> Object:
+        """GET of a collection, or of its objects' metadata; an empty namespace means all of them."""
+        headers = _READ_METADATA if metadata_only else _READ
+        return await self._request("GET", self._path(kind, namespace) + query, headers=headers)
 
     async def update(self, body: Object) -> Object:
         """PUT, with the resourceVersion in `body` as the lock; returns metadata."""
@@ -99,9 +101,10 @@ class Kube:
         body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
         return await self._request("PATCH", path, body, headers=_MERGE_PATCH)
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str) -> None:
-        """Delete this very object; a namesake with another uid is left alone."""
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, version: str | None = None) -> None:
+        """Delete this very object, at this version if given; a namesake with another uid is left alone."""
+        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._request("DELETE", self._path(kind, namespace, name), body)
 
     def _path(self, kind: str, namespace: str, name: str | None = None) -> str:

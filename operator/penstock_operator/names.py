@@ -26,6 +26,8 @@ LABEL_ATTEMPT: Final = "penstock.dev/attempt"
 # Written on the launcher pod and projected as a file by the downward API: no ConfigMap, no propagation delay.
 ANNOTATION_HOSTFILE: Final = "penstock.dev/hostfile"
 ANNOTATION_WORKERS: Final = "penstock.dev/workers"
+# Fingerprint of the spec a worker was made from.
+ANNOTATION_SPEC: Final = "penstock.dev/spec"
 ANNOTATION_DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 # Istio's sidecar would send pod-to-pod MPI traffic through mTLS proxies and keep finished pods alive.
 ISTIO_INJECT: Final = "sidecar.istio.io/inject"
@@ -87,6 +89,7 @@ class Reason:
     LAUNCHER_LOST: Final = "LauncherLost"
     RING_BROKEN: Final = "RingBroken"
     RESIZED: Final = "Resized"
+    SPEC_CHANGED: Final = "SpecChanged"
     # ends
     PROGRAM_SUCCEEDED: Final = "ProgramSucceeded"
     PROGRAM_NOT_FOUND: Final = "ProgramNotFound"
@@ -97,6 +100,7 @@ class Reason:
     IMAGE_PULL_FAILED: Final = "ImagePullFailed"
     CONTAINER_CONFIG_FAILED: Final = "ContainerConfigFailed"
     CONTAINER_START_FAILED: Final = "ContainerStartFailed"
+    POD_NOT_PREPARED: Final = "PodNotPrepared"
     WORKER_NOT_READY: Final = "WorkerNotReady"
     QUOTA_EXCEEDED: Final = "QuotaExceeded"
     POD_REFUSED: Final = "PodRefused"
@@ -107,7 +111,6 @@ class EventName:
     """Reasons of the Events that the operator posts. Normal unless the name says otherwise."""
 
     CREATED_WORKERS: Final = "CreatedWorkers"
-    LAUNCHED: Final = "Launched"
     RUNNING: Final = "Running"
     COMPLETED: Final = "Completed"
     FAILED: Final = "Failed"

@@ -16,6 +16,7 @@ from tests.api.cluster import until
 from penstock_local.controlplane import free_ports
 
 WRITES = re.compile(r'^rest_client_requests_total\{code="\d+",method="(?:POST|PATCH|DELETE)"\} (\S+)$', re.MULTILINE)
+JOBS = re.compile(r"^penstock_trainingjobs\{.*\} (\S+)$", re.MULTILINE)
 RECONCILES = re.compile(r"^controller_runtime_reconcile_total\{.*\} (\S+)$", re.MULTILINE)
 
 
@@ -56,6 +57,15 @@ class Operator:
         """SIGTERM; returns the exit code."""
         return self._end(signal.SIGTERM, seconds)
 
+    def pause(self) -> None:
+        """SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def wait(self, seconds: float = 30.0) -> int:
         """The exit code, once it has ended by itself."""
         assert self._process is not None
@@ -88,6 +98,10 @@ class Operator:
 
     def reconciles(self) -> int:
         return sum(int(float(count)) for count in RECONCILES.findall(self.metrics()))
+
+    def jobs(self) -> int:
+        """TrainingJobs that it knows."""
+        return sum(int(float(count)) for count in JOBS.findall(self.metrics()))
 
     def settle(self, quiet: float = 1.0, seconds: float = 30.0) -> int:
         """Wait until nothing was written for a while (events follow in the background); returns the writes so far."""

@@ -74,7 +74,7 @@ def crd() -> Schema:
             "status": {},
             "scale": {
                 "specReplicasPath": ".spec.workers.replicas",
-                "statusReplicasPath": ".status.workers.desired",
+                "statusReplicasPath": ".status.workers.current",
                 "labelSelectorPath": ".status.selector",
             },
         },

@@ -38,6 +38,7 @@ class WorkersStatus(ApiModel):
     """Worker pods by state."""
 
     desired: Count = Field(default=0, description="Asked for.")
+    current: Count = Field(default=0, description="Living pods; what the scale subresource reports.")
     ready: Count = Field(default=0, description="Ready: sshd answers.")
     failed: Count = Field(default=0, description="Failed or being deleted.")
 
@@ -61,7 +62,6 @@ class Progress(ApiModel):
 class Failure(ApiModel):
     """The first thing that went wrong in the newest failed attempt; kept after the pods are gone."""
 
-    last_restart_time: Timestamp | None = Field(default=None, description="When the newest attempt was decided on.")
     attempt: Count | None = Field(default=None, description="Attempt that failed.")
     rank: Count | None = Field(default=None, description="First failing rank, where mpirun names it.")
     pod: str | None = Field(default=None, description="Pod that failed, or the failing rank ran in.")

@@ -5,7 +5,10 @@ Wrong input is refused at apply time by this schema; what only the cluster can k
 
 from __future__ import annotations
 
+import hashlib
+import json
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -129,7 +132,10 @@ class Volume(ApiModel):
     """One volume, mounted in every worker and in the launcher. Exactly one source."""
 
     name: Annotated[str, StringConstraints(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
-        description="Name, unique in the job."
+        description="Name, unique in the job.",
+        json_schema_extra=extension(
+            rule("!self.startsWith('penstock-')", "names that start with penstock- are the operator's own; choose another")
+        ),
     )
     mount_path: Annotated[str, StringConstraints(min_length=2, max_length=1024, pattern=r"^/[^:]*[^:/]$")] = Field(
         description="Absolute path in the containers, without a trailing slash.",
@@ -177,12 +183,14 @@ class RunPolicy(ApiModel):
     active_deadline_seconds: int | None = Field(
         default=None,
         ge=1,
+        le=2**31 - 1,
         description="Fail the job when it has been active this long; the clock starts again on resume.",
         json_schema_extra={"format": "int64"},
     )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,
+        le=2**31 - 1,
         description="Delete the finished job after this time. Default: keep it.",
         json_schema_extra={"format": "int32"},
     )
@@ -193,7 +201,7 @@ class RunPolicy(ApiModel):
 
 
 class TrainingJobSpec(ApiModel):
-    """Desired state of a TrainingJob."""
+    """Desired state of a TrainingJob. A change of env, volumes, resources or templates makes every pod of the ring anew."""
 
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] = Field(
         description="Image of the workers and the launcher; holds mpirun, sshd, bash and the framework."
@@ -201,7 +209,8 @@ class TrainingJobSpec(ApiModel):
     command: list[Annotated[str, StringConstraints(max_length=65536)]] = Field(
         min_length=1,
         max_length=256,
-        description="The program every rank runs, as argv; never a shell string.",
+        description="The program every rank runs, as argv; never a shell string. Nothing is expanded in it: `$(NAME)` reaches "
+        "the program as it is written.",
         json_schema_extra=extension(
             rule("self[0] != ''", "the first element is the program; it must not be empty"), list_type="atomic"
         ),
@@ -253,8 +262,31 @@ class TrainingJobSpec(ApiModel):
     def ranks(self) -> int:
         return self.slots * self.workers.replicas
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when pods made from this spec would differ. Defaults are left out, so that a release that adds a field
+        does not restart the jobs that run."""
+        shaping = self.model_dump(mode="json", exclude_defaults=True, exclude={"run_policy": True, "workers": {"replicas"}})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
-_UNLESS_SUSPENDED = "oldSelf.spec.?runPolicy.?suspend.orValue(false) || "
+
+_SUSPENDED = (
+    "(oldSelf.spec.?runPolicy.?suspend.orValue(false) && "
+    "has(self.status) && has(self.status.conditions) && "
+    "self.status.conditions.exists(c, c.type == 'Suspended' && c.status == 'True'))"
+)
+
+
+def _frozen(field: str, same: str) -> dict[str, Any]:
+    """A field that cannot change while pods made from it may run. Env, volumes and templates cannot be compared in CEL (they
+    hold objects of any size); when one of them changes, the operator makes every pod anew."""
+    return rule(
+        f"{_SUSPENDED} || {same}",
+        f"spec.{field} cannot change while the job is active; set spec.runPolicy.suspend and wait for the condition Suspended",
+        field_path=f".spec.{field}",
+        reason="FieldValueForbidden",
+    )
+
 
 ROOT_RULES = (
     rule(
@@ -266,15 +298,8 @@ ROOT_RULES = (
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "metadata.name must start with a letter and hold only lower-case letters, digits and '-': it becomes a host name",
     ),
-    *(
-        rule(
-            f"{_UNLESS_SUSPENDED}self.spec.{field} == oldSelf.spec.{field}",
-            f"spec.{field} cannot change while the job is active; set spec.runPolicy.suspend first",
-            field_path=f".spec.{field}",
-            reason="FieldValueForbidden",
-        )
-        for field in ("image", "command", "backend", "mpi")
-    ),
+    *(_frozen(field, f"self.spec.{field} == oldSelf.spec.{field}") for field in ("image", "command", "backend", "mpi")),
+    _frozen("workers.slots", "self.spec.?workers.?slots == oldSelf.spec.?workers.?slots"),
 )
 """Rules over the whole object: they need metadata.name, or the old spec beside the new one."""
 

@@ -1,7 +1,8 @@
-"""Carry out a plan: status and new children side by side, then deletions, then events.
+"""Carry out a plan: status, then new children (what pods stand on before the pods), then deletions, then events.
 
-Deletions wait for the status write, so that what was decided is on record before the evidence goes. The write is conditional
-on the version the plan was computed from: a plan made from stale facts changes nothing and the key comes back.
+The status write is conditional on the version the plan was computed from, and everything waits for it: a plan made from stale
+facts changes nothing and the key comes back, and what was decided is on record before the evidence goes. Only the first pods of
+a burst are made before any status (reconciler.py).
 """
 
 from __future__ import annotations
@@ -41,20 +42,16 @@ class Actor:
         if plan.remove_job:
             await self._remove_job(key, job)
             return None
-        results = await asyncio.gather(
-            self._write_status(key, job, plan),
-            *(self._create(key, job, child) for child in plan.create),
-            return_exceptions=True,
-        )
-        refused = [result for result in results if isinstance(result, Refused)]
-        errors = [result for result in results if isinstance(result, BaseException) and not isinstance(result, Refused)]
-        if errors:
-            raise errors[0]
+        await self._write_status(key, job, plan)
+        pods = [child for child in plan.create if child["kind"] == "Pod"]
+        refused = await self._create_all(key, job, [child for child in plan.create if child["kind"] != "Pod"])
+        refused = refused or await self._create_all(key, job, pods)
         if plan.remove:
             await asyncio.gather(*(self._remove(key, removal) for removal in plan.remove))
-        if refused:
-            return Refusal(refused[0].reason, refused[0].message, now + self._refusal_retry)
-        return None
+        if refused is None:
+            return None
+        launcher = bool(pods) and pods[0]["metadata"]["labels"][names.LABEL_ROLE] == names.ROLE_LAUNCHER
+        return Refusal(refused.reason, refused.message, now + self._refusal_retry, launcher)
 
     async def _write_status(self, key: Key, job: SlimJob, plan: Plan) -> None:
         if plan.status is None:
@@ -67,6 +64,14 @@ class Actor:
         self._lister.wrote(key, job, written["metadata"], plan.status)
         for event in events(old, plan.status):
             self._recorder.record(job, event)
+
+    async def _create_all(self, key: Key, job: SlimJob, children: list[Child]) -> Refused | None:
+        """Create in parallel. Returns a refusal; any other trouble is raised once all have answered."""
+        results = await asyncio.gather(*(self._create(key, job, child) for child in children), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Refused):
+                raise result
+        return next((result for result in results if isinstance(result, Refused)), None)
 
     async def _create(self, key: Key, job: SlimJob, child: Child) -> None:
         kind, name = child["kind"], child["metadata"]["name"]
@@ -107,10 +112,12 @@ class Actor:
         except ApiError as error:
             if error.reason not in ("NotFound", "Conflict"):  # Conflict: the uid is another's by now
                 raise
+        self._lister.removed(key, removal.pod)
 
     async def _remove_job(self, key: Key, job: SlimJob) -> None:
-        try:
-            await self._kube.delete(names.KIND, *key, uid=job["metadata"]["uid"])
+        metadata = job["metadata"]
+        try:  # the version too: its time to live may just have been changed
+            await self._kube.delete(names.KIND, *key, uid=metadata["uid"], version=metadata["resourceVersion"])
         except ApiError as error:
             if error.reason not in ("NotFound", "Conflict"):
                 raise

@@ -1,7 +1,7 @@
 """The operator's one HTTP server: /healthz, /readyz, /metrics and the progress endpoint.
 
 /healthz fails when a worker has been stuck on one key, or a key has waited, for longer than any healthy reconcile could:
-then a restart helps. /readyz fails until the process can serve; a standby replica is ready, it only does not lead.
+then a restart helps. /readyz fails until the operator's key was read; a standby replica is ready, it only does not lead.
 """
 
 from __future__ import annotations

@@ -86,10 +86,13 @@ class Elector:
         while True:
             await asyncio.sleep(self._renew)
             try:
+                asked = time.monotonic()
                 async with asyncio.timeout(self._renew):
-                    if not await self._try():
+                    # A conflict may be our own write that was answered too late, or somebody's annotation: look again.
+                    if not (await self._try() or await self._try()):
+                        self.leading = False
                         raise LostLease("another replica took the Lease")
-                renewed = time.monotonic()
+                renewed = asked
             except (ApiError, ApiUnreachable, TimeoutError) as error:
                 silent = time.monotonic() - renewed
                 log.warning("the Lease was not renewed for %.0f s: %s", silent, error or "time-out")

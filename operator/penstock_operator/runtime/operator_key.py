@@ -1,6 +1,7 @@
 """The operator's key: 32 random bytes in a Secret of its own namespace, made once. Every job's keys are derived from it.
 
-To rotate: delete the Secret and restart the operator; running jobs keep the keys they started with until they are restarted.
+To rotate: delete the Secret and restart the operator. Jobs that exist keep the keys they were made with; their progress reports
+are refused from then on, everything else of them goes on.
 """
 
 from __future__ import annotations

@@ -144,21 +144,23 @@ class ProgressStore:
 
 def routes(
     store: ProgressStore,
-    key: bytes,
+    key: Callable[[], bytes | None],
     on_report: Callable[[str, str], None],
     is_leader: Callable[[], bool],
     *,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[web.RouteDef]:
-    """The endpoint, to be added to the operator's one web application. `on_report(namespace, name)` must not block."""
+    """The endpoint, to be added to the operator's one web application. `key` is None until the operator has read it.
+    `on_report(namespace, name)` must not block."""
 
     async def post(request: web.Request) -> web.Response:
         part: Mapping[str, str] = request.match_info
         namespace, name, uid = part["namespace"], part["name"], part["uid"]
-        if not is_leader():
+        secret = key()
+        if secret is None or not is_leader():
             return _refused(503, "this replica is not the leader; try again on a new connection", close=True)
-        if not _bears(request, progress_token(key, namespace, name, uid)):
+        if not _bears(request, progress_token(secret, namespace, name, uid)):
             return _refused(401, "the bearer token is not the one of this job", close=True)
         wait = store.wait_seconds(uid, monotonic())
         if wait > 0:

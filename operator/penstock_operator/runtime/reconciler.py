@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from penstock_operator.kube import ApiError, ApiUnreachable
@@ -33,6 +33,32 @@ class ProgressSource(Protocol):
     def forget(self, uid: str) -> None: ...
 
 
+class Refusals:
+    """What the API server would not take, by job. Each further refusal of the same spec doubles the pause, up to sixteenfold:
+    half a ring made and given back every half minute would keep an autoscaler busy for nothing."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, tuple[str, int, Refusal]] = {}
+
+    def add(self, key: Key, body: Mapping[str, Any], refusal: Refusal, now: datetime) -> None:
+        spec, times, _ = self._known.get(key, ("", 0, refusal))
+        times = times + 1 if spec == _spec(body) else 1
+        pause = (refusal.until - now) * 2 ** min(times - 1, 4)
+        self._known[key] = (_spec(body), times, replace(refusal, until=now + pause))
+
+    def of(self, key: Key, body: Mapping[str, Any]) -> Refusal | None:
+        """The newest refusal of this job as it is specified now."""
+        spec, _, refusal = self._known.get(key, ("", 0, None))
+        return refusal if spec == _spec(body) else None
+
+    def forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+
+
+def _spec(body: Mapping[str, Any]) -> str:
+    return f"{body['metadata']['uid']}/{body['metadata'].get('generation', 1)}"
+
+
 class Reconciler:
     """Workers over one queue."""
 
@@ -49,7 +75,7 @@ class Reconciler:
     ) -> None:
         self._queue, self._lister, self._actor, self._rules = queue, lister, actor, rules
         self._progress, self._metrics, self._resync_seconds = progress, metrics, resync_seconds
-        self._refusals: dict[Key, Refusal] = {}
+        self._refusals = Refusals()
         self._uids: dict[Key, str] = {}
 
     async def work(self) -> None:
@@ -88,26 +114,28 @@ class Reconciler:
             self._queue.add_background(key)
         refusal = await self._actor.act(key, body, decided, now)
         if refusal is not None:
-            self._refusals[key] = refusal
+            self._refusals.add(key, body, refusal, now)
             return 0.0
         return decided.again.total_seconds() if decided.again is not None else None
 
-    async def resync(self) -> None:
-        """Add every key now and then, spread over time: heals whatever an event did not tell."""
+    async def resync(self, sweep: Callable[[], Awaitable[None]]) -> None:
+        """Sweep the caches and add every key now and then, spread over time: heals whatever an event did not tell."""
         while True:
             await asyncio.sleep(self._resync_seconds)
+            try:
+                await sweep()
+            except (ApiError, ApiUnreachable) as error:
+                log.warning("resync: %s; next time", error)
             for key in self._lister.known():
                 self._queue.add_after(key, random.uniform(0, self._resync_seconds * 0.2))
 
     def _observe(self, key: Key, body: Mapping[str, Any]) -> Observed:
         job = job_from(body)
-        refusal = self._refusals.get(key)
-        if refusal is not None and refusal.until <= datetime.now(UTC) - timedelta(minutes=10):
-            del self._refusals[key]
+        refusal = self._refusals.of(key, body)
         return Observed(job=job, pods=self._lister.pods(key), refusal=refusal, progress=self._progress.latest(job.uid))
 
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)
-        self._refusals.pop(key, None)
+        self._refusals.forget(key)
         if uid := self._uids.pop(key, None):
             self._progress.forget(uid)

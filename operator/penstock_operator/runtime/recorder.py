@@ -74,7 +74,7 @@ def event_object(job: SlimJob, event: Event, instance: str, now: datetime) -> Ob
         "action": "Reconcile",
         "type": event.kind,
         "reason": event.reason,
-        "note": event.message[:1024],
+        "note": event.message.encode()[:1024].decode(errors="ignore"),  # the API's limit counts bytes
         "regarding": {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -73,11 +73,24 @@ class PodView:
     finished_at: datetime | None = None
     workers: int = 0
     created: datetime | None = None
+    gone_at: datetime | None = None
+    """When a pod that is being deleted is killed at the latest (its deletionTimestamp)."""
+    removed_at: datetime | None = None
+    """When its deletion was asked for."""
+    spec_hash: str = ""
+    """Fingerprint of the spec it was made from; empty where it has none."""
+    unprepared_since: datetime | None = None
+    """Scheduled, but without volumes or network since then."""
 
     @property
     def ended(self) -> bool:
         """The main container ended, or the pod did. A Katib or Istio sidecar may keep the pod's phase at Running."""
         return self.exit_code is not None or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def over(self) -> bool:
+        """Every container ended: the pod holds no node any more."""
+        return self.phase in ("Succeeded", "Failed")
 
     @property
     def alive(self) -> bool:
@@ -91,21 +104,32 @@ class PodView:
     @property
     def lost(self) -> bool:
         """Taken away by the cluster, not ended by its program."""
-        return not self.over_limit and (
-            self.deleting
-            or self.disrupted
-            or self.reason in INFRASTRUCTURE_POD_REASONS
-            or (self.ended and self.exit_code is None)
+        return not self.over_limit and (self.taken or self.deleting or (self.ended and self.exit_code is None))
+
+    @property
+    def taken(self) -> bool:
+        """Ended by the cluster: evicted, preempted, its node shut down."""
+        return self.disrupted or self.reason in INFRASTRUCTURE_POD_REASONS
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Its program came to its own end. A program that was told to go (drain, deletion) may save its state and exit 0, and
+        has not finished its work."""
+        if not self.ended or self.taken:
+            return False
+        return not self.deleting or (
+            self.finished_at is not None and self.removed_at is not None and self.finished_at < self.removed_at
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server did not take a child. `until`: not before then is it asked again."""
+    """The API server did not take a child. `until`: not before then is it asked again. `launcher`: the workers were taken."""
 
     reason: str
     message: str
     until: datetime
+    launcher: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +183,12 @@ class Observed:
     @property
     def ring(self) -> dict[int, PodView]:
         """The living worker of each index; the newest where an old one is still going."""
-        return {pod.index: pod for pod in self.workers if pod.alive}
+        return {pod.index: pod for pod in self.workers if pod.alive and not self.outdated(pod)}
+
+    def outdated(self, pod: PodView) -> bool:
+        """Made from another spec than today's: it may not share a ring with pods made from this one."""
+        spec = self.job.spec
+        return bool(pod.spec_hash) and spec is not None and pod.spec_hash != spec.fingerprint
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -209,6 +238,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     # While init containers run the main one waits with PodInitializing, whatever keeps them; once it runs, none does.
     waiting = {} if ended or running else _first_waiting(initial) or state.get("waiting") or {}
     scheduled = conditions.get("PodScheduled", {})
+    gone_at = parse_time(metadata.get("deletionTimestamp"))
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -218,6 +248,8 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         attempt=_number(labels.get(names.LABEL_ATTEMPT)),
         phase=status.get("phase") or "Pending",
         deleting="deletionTimestamp" in metadata,
+        gone_at=gone_at,
+        removed_at=gone_at - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0) if gone_at else None,
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP") or "",
         node=(body.get("spec") or {}).get("nodeName") or "",
@@ -236,7 +268,19 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         finished_at=parse_time(ended.get("finishedAt")),
         workers=_number((metadata.get("annotations") or {}).get(names.ANNOTATION_WORKERS)),
         created=parse_time(metadata.get("creationTimestamp")),
+        spec_hash=(metadata.get("annotations") or {}).get(names.ANNOTATION_SPEC, ""),
+        unprepared_since=_unprepared(conditions),
     )
+
+
+def _unprepared(conditions: Mapping[str, Mapping[str, Any]]) -> datetime | None:
+    """A volume that cannot be mounted and a sandbox without network are told by the kubelet only as events, but this
+    condition stays False. (It is True while an image is pulled.) Source: KEP-3085."""
+    prepared = conditions.get("PodReadyToStartContainers", {})
+    scheduled = conditions.get("PodScheduled", {})
+    if prepared.get("status") != "False" or scheduled.get("status") != "True":
+        return None
+    return parse_time(scheduled.get("lastTransitionTime"))
 
 
 def _first_waiting(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 from penstock_operator import names
 from penstock_operator.api.trainingjob import CleanPodPolicy, TrainingJobSpec
 from penstock_operator.names import Reason
+from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.children.launcher import build_launcher
 from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
 from penstock_operator.trainingjob.children.worker import build_worker
-from penstock_operator.trainingjob.observe import Observed, PodView, format_time
+from penstock_operator.trainingjob.observe import Job, Observed, PodView, format_time
 from penstock_operator.trainingjob.policies.launcher import launcher_outcome, launcher_succeeded
 from penstock_operator.trainingjob.policies.lifetime import (
     backoff_left,
@@ -30,7 +31,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
     time_to_live_left,
 )
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
-from penstock_operator.trainingjob.policies.workers import dead_worker, resized
+from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
 from penstock_operator.trainingjob.status import Status, begin, condition, finish, set_condition
 from penstock_operator.trainingjob.verdict import Finish, Plan, Removal, Restart, Rules, Stall, Wait
 
@@ -44,6 +45,8 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         return _after_the_end(observed, now)
     if job.spec is None:
         return _stall(observed, Stall(Reason.INVALID_SPEC, job.error), now)
+    if done := launcher_succeeded(observed):  # first of all: the end may have come while the operator was away
+        return _finish(observed, done, now)
     if job.spec.run_policy.suspend:
         return _suspend(observed, now)
     if job.is_true(names.SUSPENDED):
@@ -52,9 +55,9 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         job = replace(job, status={**job.status, "attempt": 1, "startTime": format_time(now)})
         observed = replace(observed, job=job)
     verdict = (
-        launcher_succeeded(observed)  # before the deadline: the end may have been missed while the operator was away
-        or deadline_passed(job, now)
+        deadline_passed(job, now)
         or launcher_outcome(observed, rules, now)
+        or changed(observed)
         or dead_worker(observed)
         or resized(observed)
         or _refused(observed, now)
@@ -83,14 +86,12 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     wanted = range(spec.workers.replicas)
     missing = [index for index in wanted if index not in ring]
     ready = not missing and all(ring[index].ready and ring[index].ip for index in wanted)
-    create = []
-    if missing:
-        create += [build_secret(job, rules.surroundings)]
-        create += [build_worker(job, spec, index, job.attempt, rules.surroundings) for index in missing]
-        create += [build_network_policy(job)] if rules.surroundings.network_policy else []
-    pause = backoff_left(job, rules, now)
+    pods = [build_worker(job, spec, index, job.attempt, rules.surroundings) for index in missing]
+    pause = max(backoff_left(job, rules, now), _earlier_launcher(observed, now))
     if ready and launcher is None and pause <= timedelta(0):
-        create += [build_launcher(job, spec, job.attempt, [ring[index] for index in wanted])]
+        pods += [build_launcher(job, spec, job.attempt, [ring[index] for index in wanted])]
+    # With every pod, not only with the first: a Secret whose write failed, or that was deleted, is made again.
+    create = [*_ground(job, rules), *pods] if pods else []
     status = begin(job)
     if not (
         missing and job.is_true(names.STALLED)
@@ -105,13 +106,28 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     )
 
 
+def _ground(job: Job, rules: Rules) -> Iterable[Child]:
+    """What pods stand on."""
+    yield build_secret(job, rules.surroundings)
+    if rules.surroundings.network_policy:
+        yield build_network_policy(job)
+
+
+def _earlier_launcher(observed: Observed, now: datetime) -> timedelta:
+    """Time that a launcher on its way out is still given: its ranks may be writing a checkpoint, and the next launcher kills
+    what is left of them. On a dead node it ends with the grace period."""
+    earlier = [pod for pod in observed.launchers if pod.attempt < observed.job.attempt and not pod.ended]
+    return max((pod.gone_at - now for pod in earlier if pod.gone_at is not None), default=timedelta(0))
+
+
 def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:
     """Pods with no place in this attempt. The last failed launcher stays, for its log."""
     for pod in observed.workers:
-        if not pod.deleting and (pod.ended or pod.index >= spec.workers.replicas or observed.ring[pod.index] is not pod):
+        if not pod.deleting and (pod.ended or pod.index >= spec.workers.replicas or observed.ring.get(pod.index) is not pod):
             yield pod
     for pod in observed.launchers:
-        if not pod.deleting and (pod.attempt < observed.job.attempt - 1 or (pod.attempt < observed.job.attempt and pod.alive)):
+        earlier = pod.attempt < observed.job.attempt
+        if not pod.deleting and earlier and (pod.attempt < observed.job.attempt - 1 or not pod.over):
             yield pod
 
 
@@ -168,9 +184,8 @@ def _refused(observed: Observed, now: datetime) -> Stall | None:
     refusal = observed.refusal
     if refusal is None or now >= refusal.until:
         return None
-    return Stall(
-        refusal.reason, refusal.message, give_back=observed.job.condition(names.RUNNING) is None, wait=refusal.until - now
-    )
+    first = observed.job.condition(names.RUNNING) is None
+    return Stall(refusal.reason, refusal.message, give_back=first and not refusal.launcher, wait=refusal.until - now)
 
 
 def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:
@@ -178,7 +193,10 @@ def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:
     set_condition(status, observed.job, names.STALLED, True, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.RECONCILING, False, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
-    held = [pod for pod in observed.pods if pod.owner_uid == observed.job.uid and not pod.deleting] if verdict.give_back else []
+    held: list[PodView] = []
+    if verdict.give_back:
+        held = [pod for pod in (*observed.workers, *observed.launchers) if not pod.deleting]
+        status["launcher"] = None
     clock = sooner(verdict.wait, deadline_left(observed.job, now))
     return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in held), again=clock)
 
@@ -195,7 +213,7 @@ def _restart(observed: Observed, verdict: Restart, rules: Rules, now: datetime) 
         text = f"{verdict.message}; {restarts['infrastructure']} losses of pods or nodes before it: look at the nodes"
         return _finish(observed, Finish(False, Reason.INFRASTRUCTURE_RESTARTS_EXHAUSTED, text, verdict.failure), now)
     status = begin(job)
-    if verdict.cause != "resize":
+    if verdict.cause != "change":
         status["restarts"] = restarts | {verdict.cause: restarts[verdict.cause] + 1}
     status["attempt"] = job.attempt + 1
     status["lastRestartTime"] = format_time(now)
@@ -254,7 +272,8 @@ def _resume(observed: Observed, now: datetime) -> Plan:
     """A new attempt, so that new pods need not wait for the names of the old ones. It counts as no restart."""
     job = observed.job
     status = begin(job)
-    status["attempt"] = job.attempt + 1
+    # Suspended before its first status was written, it may have pods all the same: those of attempt 1.
+    status["attempt"] = max(job.attempt, 1 if observed.pods else 0) + 1
     status["startTime"] = format_time(now)
     set_condition(status, job, names.SUSPENDED, False, Reason.RESUMED, "", now)
     set_condition(status, job, names.RECONCILING, True, Reason.RESUMED, "", now)
@@ -274,5 +293,5 @@ def _after_the_end(observed: Observed, now: datetime) -> Plan:
 def _to_clean(observed: Observed) -> Iterable[PodView]:
     policy = observed.job.spec.run_policy.clean_pod_policy if observed.job.spec else CleanPodPolicy.RUNNING
     for pod in (*observed.workers, *observed.launchers):
-        if not pod.deleting and (policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and not pod.ended)):
+        if not pod.deleting and (policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and not pod.over)):
             yield pod

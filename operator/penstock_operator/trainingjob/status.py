@@ -1,7 +1,7 @@
 """Status as a value: conditions, phase and the texts for columns, computed from what was observed.
 
-`write` takes the status as it was and what is known now and returns the status as it should be; the caller patches the
-difference, so equal input gives no write. Only `set_condition` sets a transition time, and only when `status` flips.
+A plan copies the status (`begin`), changes it and fills in what is derived (`finish`); the caller patches the difference, so
+equal input gives no write. Only `set_condition` sets a transition time, and only when `status` flips.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ def finish(status: Status, observed: Observed) -> Status:
     ready = sum(pod.ready for index, pod in ring.items() if index < desired)
     if not done:
         failed = sum(not pod.alive for pod in observed.workers)
-        status["workers"] = {"desired": desired, "ready": ready, "failed": failed}
+        status["workers"] = {"desired": desired, "current": len(ring), "ready": ready, "failed": failed}
         status["selector"] = f"{names.LABEL_JOB}={job.name},{names.LABEL_ROLE}={names.ROLE_WORKER}"
+    else:
+        status["workers"] = {**status.get("workers", {}), "current": 0}
     if observed.progress is not None and not (job.is_true(names.COMPLETE) or job.is_true(names.FAILED)):
         status["progress"] = dict(observed.progress)  # the last report often comes with the end
     status["observedGeneration"] = job.generation

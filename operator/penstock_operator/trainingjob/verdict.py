@@ -38,7 +38,7 @@ class Finish:
 class Restart:
     """A new attempt: dead pods go, the living workers stay, a new launcher starts when all are Ready."""
 
-    cause: Literal["code", "infrastructure", "resize"]
+    cause: Literal["code", "infrastructure", "change"]
     reason: str
     message: str
     failure: Mapping[str, Any] | None = None

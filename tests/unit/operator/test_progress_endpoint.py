@@ -59,7 +59,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
         app.add_routes(
             routes(
                 made.store,
-                KEY,
+                lambda: KEY,
                 lambda namespace, name: made.reported.append((namespace, name)),
                 lambda: made.leader,
                 clock=lambda: 1_767_225_600.0,

@@ -1,52 +1,91 @@
-"""Our own writes are seen at once; their echo starts nothing."""
+"""Our own writes are seen at once; their echo starts nothing; what is gone is forgotten."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from penstock_operator import names
 from penstock_operator.runtime.lister import Lister
-from penstock_operator.trainingjob.observe import pod_view
 
 KEY = ("team", "digits")
 
 
-def job(version: str, phase: str) -> dict[str, Any]:
-    return {"metadata": {"uid": "u", "resourceVersion": version}, "spec": {}, "status": {"phase": phase}}
+def job(version: str, phase: str, uid: str = "u") -> dict[str, Any]:
+    metadata = {"namespace": KEY[0], "name": KEY[1], "uid": uid, "resourceVersion": version}
+    return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 
 
 def pod(name: str, version: str = "5") -> dict[str, Any]:
-    return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": version, "labels": {}}}
+    labels = {names.LABEL_JOB: KEY[1]}
+    return {"metadata": {"namespace": KEY[0], "name": name, "uid": f"uid-{name}", "resourceVersion": version, "labels": labels}}
+
+
+def phase(lister: Lister) -> str:
+    return str((lister.job(KEY) or {})["status"]["phase"])
 
 
 def test_a_status_we_wrote_counts_until_the_watch_shows_a_newer_one() -> None:
-    jobs = {KEY: [job("10", "Pending")]}
     lister = Lister()
-    lister.connect(jobs, {})
-    lister.wrote(KEY, jobs[KEY][0], {"uid": "u", "resourceVersion": "12"}, {"phase": "Running"})
-    assert (lister.job(KEY) or {})["status"]["phase"] == "Running"
-    assert lister.is_own_write(KEY, "12")
-    jobs[KEY] = [job("13", "Failed")]
-    assert (lister.job(KEY) or {})["status"]["phase"] == "Failed"
-    assert not lister.is_own_write(KEY, "12")
+    lister.see_job(job("10", "Pending"))
+    lister.wrote(KEY, job("10", "Pending"), {"uid": "u", "resourceVersion": "12"}, {"phase": "Running"})
+    assert phase(lister) == "Running"
+    assert not lister.see_job(job("12", "Running"))
+    assert lister.see_job(job("13", "Failed"))
+    assert phase(lister) == "Failed"
+
+
+def test_an_event_older_than_what_is_known_changes_nothing() -> None:
+    lister = Lister()
+    lister.see_job(job("13", "Failed"))
+    lister.see_job(job("10", "Pending"))
+    assert phase(lister) == "Failed"
+
+
+def test_a_job_made_anew_under_its_old_name_starts_anew() -> None:
+    lister = Lister()
+    lister.see_job(job("10", "Failed"))
+    lister.wrote(KEY, job("10", "Failed"), {"uid": "u", "resourceVersion": "11"}, {"phase": "Failed"})
+    lister.see_job(job("20", "", uid="v"))
+    lister.drop_job(job("15", "Failed"))
+    assert phase(lister) == ""
 
 
 def test_a_pod_we_created_is_there_before_its_event() -> None:
-    pods: dict[tuple[str, str], list[Any]] = {}
     lister = Lister()
-    lister.connect({KEY: [job("1", "")]}, pods)
+    lister.see_job(job("1", ""))
     lister.created(KEY, pod("w0"))
     assert [one.name for one in lister.pods(KEY)] == ["w0"]
-    assert lister.pod_seen(KEY, "uid-w0", "5")
-    pods[KEY] = [pod_view(pod("w0", "6"))]
+    assert not lister.see_pod(pod("w0", "5"))
     assert [one.name for one in lister.pods(KEY)] == ["w0"]
-    assert not lister.pod_seen(KEY, "uid-w0", "6")
+    assert lister.see_pod(pod("w0", "6"))
+    lister.drop_pod(pod("w0", "7"))
+    assert lister.pods(KEY) == ()
 
 
 def test_a_job_that_is_gone_takes_its_memory_along() -> None:
-    jobs = {KEY: [job("10", "Pending")]}
     lister = Lister()
-    lister.connect(jobs, {})
+    lister.see_job(job("10", "Pending"))
     lister.created(KEY, pod("w0"))
-    jobs.clear()
+    lister.drop_job(job("11", "Pending"))
     assert lister.job(KEY) is None
     assert lister.pods(KEY) == ()
+    assert lister.known() == []
+
+
+def test_a_pod_deleted_while_the_watch_was_away_is_swept() -> None:
+    lister = Lister()
+    lister.see_job(job("1", ""))
+    for name in ("w0", "w1"):
+        lister.see_pod(pod(name, "5"))
+    lister.created(KEY, pod("w2", "6"))
+    assert lister.sweep_pods({"uid-w0"}, 20) == [KEY, KEY]
+    assert [one.name for one in lister.pods(KEY)] == ["w0"]
+
+
+def test_a_pod_newer_than_the_list_is_not_swept() -> None:
+    lister = Lister()
+    lister.see_job(job("1", ""))
+    lister.see_pod(pod("w0", "21"))
+    lister.created(KEY, pod("w1", "22"))
+    assert lister.sweep_pods(set(), 20) == []
+    assert [one.name for one in lister.pods(KEY)] == ["w0", "w1"]

@@ -70,7 +70,9 @@ class Operator:
         app = web.Application(middlewares=[self._observe()])
         # A clock that leaps: these tests report faster than once a second, and the rate limit has its own tests.
         ticks = itertools.count(0, 1000)
-        app.add_routes(routes(self.store, KEY, self._reported, lambda: self.leader, monotonic=lambda: float(next(ticks))))
+        app.add_routes(
+            routes(self.store, lambda: KEY, self._reported, lambda: self.leader, monotonic=lambda: float(next(ticks)))
+        )
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)

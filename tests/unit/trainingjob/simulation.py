@@ -62,14 +62,17 @@ class Simulation:
         state = {"waiting": {"reason": reason, "message": message}}
         self.pods[name]["status"] = {"phase": "Pending", "containerStatuses": [{"name": role, "state": state}]}
 
-    def ended(self, name: str, code: int, message: str = "", reason: str = "Error", **pod: Any) -> None:
+    def ended(self, name: str, code: int, message: str = "", exit_reason: str = "Error", **pod: Any) -> None:
         role = self.pods[name]["metadata"]["labels"][names.LABEL_ROLE]
-        state = {"terminated": {"exitCode": code, "message": message, "reason": reason, "finishedAt": _text(self.now)}}
+        state = {"terminated": {"exitCode": code, "message": message, "reason": exit_reason, "finishedAt": _text(self.now)}}
         phase = "Succeeded" if code == 0 else "Failed"
         self.pods[name]["status"] = {"phase": phase, "containerStatuses": [{"name": role, "state": state}], **pod}
 
-    def deleting(self, name: str) -> None:
-        self.pods[name]["metadata"]["deletionTimestamp"] = _text(self.now)
+    def deleting(self, name: str, grace: int = 0) -> None:
+        """Somebody deletes this pod; it is killed after `grace` seconds."""
+        metadata = self.pods[name]["metadata"]
+        metadata["deletionTimestamp"] = _text(self.now + timedelta(seconds=grace))
+        metadata["deletionGracePeriodSeconds"] = grace
 
     def gone(self, name: str) -> None:
         del self.pods[name]

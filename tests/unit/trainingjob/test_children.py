@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +168,38 @@ def test_the_scripts_of_the_ring_are_valid_bash() -> None:
 )
 def test_templates_merge_as_kubectl_merges_pods(base: dict[str, Any], patch: dict[str, Any], merged: dict[str, Any]) -> None:
     assert merge(base, patch) == merged
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempt", "baseline"),
+        ("odd", "x"),
+        ("pair", "left"),
+        ("UID", "7"),
+        ("POSIXLY_CORRECT", "1"),
+        ("IFS", "/"),
+        ("PATH", "/nowhere"),
+        ("SSH_ORIGINAL_COMMAND", "false"),
+        ("app.mode", "a b"),
+        ("TEXT", "two\nlines 'and' \"quotes\" $HOME"),
+    ],
+)
+def test_a_rank_gets_any_variable_whatever_its_name_and_keeps_its_attempt(tmp_path: Path, name: str, value: str) -> None:
+    saved = tmp_path / "environment"
+    saved.write_bytes("".join(f"{key}={text}\0" for key, text in ((name, value), ("UID", "7"), ("LAST", "end"))).encode())
+    script = tmp_path / "rank-shell"
+    script.write_text(
+        build_secret(Simulation().observed().job, RULES.surroundings)["stringData"]["rank-shell"].replace(
+            "/dev/shm/penstock-env", str(saved)
+        )
+    )
+    script.chmod(0o700)
+    # Attempt 0: on a real worker the ranks of earlier attempts are killed, and this is the developer's machine.
+    command = "/usr/bin/env -0 > " + str(tmp_path / "seen")
+    environment = {"SSH_ORIGINAL_COMMAND": command, "PENSTOCK_ATTEMPT": "0", "PATH": os.environ["PATH"]}
+    subprocess.run(["/bin/bash", script], env=environment, check=True)
+    seen = dict(pair.split("=", 1) for pair in (tmp_path / "seen").read_text().split("\0") if pair)
+    assert {key: seen.get(key) for key in (name, "UID", "LAST", "PENSTOCK_ATTEMPT")} == {
+        name: value, "UID": "7", "LAST": "end", "PENSTOCK_ATTEMPT": "0",
+    }  # fmt: skip

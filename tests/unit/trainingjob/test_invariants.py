@@ -29,7 +29,7 @@ def happen(job: Simulation, what: str, which: int) -> None:
             code, text = {"success": (0, ""), "failure": (7, OPEN_MPI_EXIT_7), "broken": (1, OPEN_MPI_LOST)}[what]
             job.ended(launchers[-1], code, text)
         case "evict" if workers:
-            job.ended(workers[which % len(workers)], 137, reason="Error")
+            job.ended(workers[which % len(workers)], 137, exit_reason="Error")
         case "delete" if pods:
             job.deleting(pods[which % len(pods)])
         case "gone" if pods:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from simulation import NOW, Simulation
 
 from penstock_operator import names
+from penstock_operator.trainingjob.observe import Refusal
 from penstock_operator.trainingjob.status import difference
 
 
@@ -13,10 +16,10 @@ def test_a_new_job_gets_its_secret_policy_and_all_workers_at_once() -> None:
     made = Simulation(replicas=3).plan()
     assert [(child["kind"], child["metadata"]["name"]) for child in made.create] == [
         ("Secret", "digits-ring-11111111"),
+        ("NetworkPolicy", "digits-ring"),
         ("Pod", "digits-worker-0"),
         ("Pod", "digits-worker-1"),
         ("Pod", "digits-worker-2"),
-        ("NetworkPolicy", "digits-ring"),
     ]
 
 
@@ -79,6 +82,14 @@ def test_the_clean_pod_policy_says_what_stays(policy: str, left: set[str]) -> No
     assert set(job.pods) == left
 
 
+def test_a_pod_that_a_sidecar_keeps_running_is_cleaned_up_too() -> None:
+    job = Simulation().started()
+    job.ended("digits-launcher", 0)
+    job.pods["digits-launcher"]["status"]["phase"] = "Running"
+    job.settle()
+    assert job.pods == {}
+
+
 def test_a_sidecar_that_keeps_the_pod_running_does_not_hide_the_end() -> None:
     job = Simulation().started()
     job.ended("digits-launcher", 0)
@@ -137,12 +148,87 @@ def test_growing_a_running_ring_restarts_it_with_all_workers() -> None:
     job = Simulation(replicas=2).started()
     job.body["spec"]["workers"]["replicas"] = 3
     job.settle()
-    assert "digits-worker-2-a2" in job.pods
-    assert "digits-launcher" not in job.pods
+    assert "digits-worker-2" in job.pods
+    assert job.true(names.RUNNING), "the training goes on until the new worker is there"
     job.ready()
     job.settle()
+    assert "digits-launcher" not in job.pods
     assert job.pods["digits-launcher-a2"]["metadata"]["annotations"][names.ANNOTATION_WORKERS] == "3"
     assert job.status["restarts"] == {"code": 0, "infrastructure": 0}
+
+
+def test_growth_that_finds_no_room_does_not_stop_the_training() -> None:
+    job = Simulation(replicas=2).started()
+    job.body["spec"]["workers"]["replicas"] = 3
+    job.refusal = Refusal("QuotaExceeded", "pods: 2 of 2 used", job.now + timedelta(seconds=30))
+    job.settle()
+    assert {"digits-worker-0", "digits-worker-1", "digits-launcher"} <= set(job.pods)
+    assert job.true(names.STALLED)
+    assert job.status["attempt"] == 1
+
+
+def test_pods_of_another_spec_are_replaced_by_a_new_attempt() -> None:
+    job = Simulation().started()
+    job.body["spec"]["workers"]["template"] = {"spec": {"priorityClassName": "high"}}
+    job.settle()
+    assert set(job.pods) == {"digits-worker-0-a2", "digits-worker-1-a2"}
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 0}
+    job.ready()
+    job.settle()
+    job.running("digits-launcher-a2")
+    job.settle()
+    assert job.true(names.RUNNING)
+
+
+def test_a_suspension_that_nobody_saw_leaves_no_pod_of_the_old_spec() -> None:
+    job = Simulation().started()
+    job.body["spec"]["env"] = [{"name": "LR", "value": "2"}]
+    job.settle()
+    assert set(job.pods) == {"digits-worker-0-a2", "digits-worker-1-a2"}
+
+
+def test_suspended_before_its_first_status_a_job_resumes_without_a_restart() -> None:
+    job = Simulation()
+    job.step()
+    job.body["status"] = {}
+    for name in list(job.pods):
+        job.deleting(name, grace=30)
+    job.body["spec"]["runPolicy"] = {"suspend": True}
+    job.settle()
+    job.body["spec"]["runPolicy"] = {"suspend": False}
+    job.settle()
+    assert {"digits-worker-0-a2", "digits-worker-1-a2"} <= set(job.pods)
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 0}
+
+
+def test_a_job_that_succeeded_before_its_suspension_was_seen_is_complete() -> None:
+    job = Simulation().started()
+    job.ended("digits-launcher", 0)
+    job.body["spec"]["runPolicy"] = {"suspend": True}
+    job.settle()
+    assert job.true(names.COMPLETE)
+
+
+def test_a_launcher_on_its_way_out_is_given_its_time_before_the_next_one_starts() -> None:
+    job = Simulation(replicas=3).started()
+    launcher = job.pods["digits-launcher"]
+    job.body["spec"]["workers"]["replicas"] = 2
+    assert [removal.pod.name for removal in job.step().remove] == ["digits-launcher"]
+    job.pods["digits-launcher"] = launcher
+    job.deleting("digits-launcher", grace=30)
+    job.settle()
+    assert "digits-launcher-a2" not in job.pods
+    assert job.plan().again == timedelta(seconds=30)
+    job.later(31)
+    job.settle()
+    assert "digits-launcher-a2" in job.pods
+
+
+def test_a_secret_is_asked_for_again_with_every_pod() -> None:
+    job = Simulation().started()
+    job.deleting("digits-worker-1")
+    kinds = [child["kind"] for made in (job.step(), job.step()) for child in made.create]
+    assert kinds == ["Secret", "NetworkPolicy", "Pod"]
 
 
 def test_shrinking_a_running_ring_removes_the_highest_workers_and_restarts_it() -> None:

@@ -59,9 +59,147 @@ def test_what_the_cluster_takes_away_is_free(pod: dict[str, Any], reason: str) -
     assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
 
 
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(
+    "pod", [{"reason": "Evicted"}, {"reason": "Terminated"}, {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+)
+@pytest.mark.parametrize("name", ["digits-worker-0", "digits-launcher"])
+def test_whatever_code_a_pod_that_was_taken_away_ends_with_it_is_free(code: int, pod: dict[str, Any], name: str) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended(name, code, **pod)
+    job.settle()
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+    assert not job.true(names.COMPLETE)
+
+
+def test_a_program_that_saves_and_exits_0_because_it_was_told_to_go_has_not_succeeded() -> None:
+    job = Simulation().started()
+    job.deleting("digits-launcher", grace=30)
+    job.later(2)
+    job.ended("digits-launcher", 0)
+    job.settle()
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+
+
+def test_a_program_that_ended_before_its_pod_was_deleted_has_succeeded() -> None:
+    job = Simulation().started()
+    job.ended("digits-launcher", 0)
+    job.later(2)
+    job.deleting("digits-launcher", grace=30)
+    job.settle()
+    assert job.true(names.COMPLETE)
+
+
+def test_a_worker_that_wrote_more_than_its_limit_is_the_programs_fault() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
+    job.ended("digits-worker-0", 137)
+    job.pods["digits-worker-0"]["status"] |= {"reason": "Evicted", "message": message}
+    job.settle()
+    assert job.why(names.FAILED) == "WorkerFailed"
+
+
+def test_a_launcher_that_is_gone_without_a_trace_is_a_loss_and_a_new_attempt() -> None:
+    job = Simulation().started()
+    job.gone("digits-launcher")
+    job.settle()
+    assert "digits-launcher" not in job.pods
+    job.later(5)
+    job.settle()
+    assert "digits-launcher-a2" in job.pods
+    assert "digits-launcher" not in job.pods
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+
+
+@pytest.mark.parametrize("text", ["Connection closed by peer [10.0.0.3]:5123", "RuntimeError: Connection reset by peer"])
+def test_a_program_that_speaks_of_connections_is_no_broken_ring(text: str) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 137, f"{text}\n{OPEN_MPI_SIGNAL_9}")
+    job.later(5)
+    job.settle()
+    assert job.why(names.FAILED) == "ProgramFailed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssh: connect to host 10.0.0.2 port 2222: Connection refused",
+        "Connection closed by 10.0.0.2 port 2222",
+        "kex_exchange_identification: Connection closed by remote host",
+        "client_loop: send disconnect: Broken pipe",
+        "[mpiexec@launcher] HYDU_sock_write (utils/sock.c:254): assert (!closed) failed: sock closed",
+        OPEN_MPI_LOST,
+    ],
+)
+def test_ssh_and_mpirun_tell_of_a_broken_ring(text: str) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 255, text)
+    job.later(5)
+    job.settle()
+    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("application called MPI_Abort(MPI_COMM_WORLD, 6) - process 1", {"rank": 1, "exitCode": 6, "pod": "digits-worker-1"}),
+        ("MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD\nwith errorcode 9.", {"rank": 0, "exitCode": 9}),
+        ("=   RANK 1 PID 77 RUNNING AT 10.0.0.2\n=   EXIT CODE: 5", {"rank": 1, "exitCode": 5, "pod": "digits-worker-1"}),
+        ("=   PID 77 RUNNING AT 10.0.0.1\n=   EXIT CODE: 5", {"exitCode": 5, "pod": "digits-worker-0"}),
+        ("=   RANK 1 PID 77 RUNNING AT 10.0.0.2\n=   KILLED BY SIGNAL: 11 (Segmentation fault)", {"rank": 1, "signal": 11}),
+    ],
+)
+def test_every_mpi_names_the_first_to_fail(text: str, failure: dict[str, Any]) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 1, text)
+    job.settle()
+    found = job.status["failure"]
+    assert {key: found.get(key) for key in failure} == failure
+
+
+def test_a_node_whose_clock_is_ahead_delays_no_verdict() -> None:
+    job = Simulation().started()
+    job.later(3600)
+    job.ended("digits-launcher", 1)
+    job.later(-3600)
+    again = job.plan().again
+    assert again is not None
+    assert again <= timedelta(seconds=3)
+
+
+def test_a_pod_without_its_volumes_is_told_but_not_failed() -> None:
+    job = Simulation()
+    job.settle()
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    unprepared = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    job.waiting("digits-worker-1", "ContainerCreating")
+    job.pods["digits-worker-1"]["status"]["conditions"] = [placed, unprepared]
+    assert job.plan().again == timedelta(seconds=20)
+    job.later(21)
+    job.settle()
+    assert job.why(names.STALLED) == "PodNotPrepared"
+    assert "digits-worker-1" in job.said(names.STALLED)
+    job.later(3600)
+    job.settle()
+    assert not job.true(names.FAILED)
+    job.ready()
+    job.settle()
+    assert not job.true(names.STALLED)
+
+
+def test_a_refused_launcher_does_not_cost_the_workers() -> None:
+    job = Simulation()
+    job.settle()
+    job.ready()
+    job.refusal = Refusal("QuotaExceeded", "pods: 2 of 2 used", job.now + timedelta(seconds=30), launcher=True)
+    job.settle()
+    assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
+    assert job.true(names.STALLED)
+
+
 def test_a_worker_out_of_memory_is_the_programs_fault() -> None:
     job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-worker-0", 137, reason="OOMKilled")
+    job.ended("digits-worker-0", 137, exit_reason="OOMKilled")
     job.settle()
     assert job.why(names.FAILED) == "WorkerFailed"
     assert job.status["failure"]["reason"] == "OOMKilled"

@@ -12,15 +12,19 @@ from datetime import datetime
 from typing import Any
 
 from penstock_operator.names import Reason
+from penstock_operator.trainingjob.children.common import launcher_name
 from penstock_operator.trainingjob.observe import Observed, PodView
 from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
 
 # Open MPI 4 and 5, hydra (MPICH, Intel) and OpenSSH, each when a remote daemon or its connection is gone.
 _RING_BROKEN = re.compile(
     r"lost communication with|ORTE was unable to reliably start|PRTE has lost communication|A daemon .{0,40}died unexpectedly"
-    r"|ssh: connect to host|Connection (closed|reset|timed out)|client_loop: send disconnect|Timeout, server .* not responding"
-    r"|HYD.*assert .*(sock|pmi)|unexpected (EOF|disconnect).*proxy|Connection to .* closed by remote host",
-    re.IGNORECASE | re.DOTALL,
+    # Programs say "Connection closed by peer" too; only ssh names the port.
+    r"|^ssh: connect to host|^Connection (closed|reset) by \S+ port \d+|^Connection to \S+ closed by remote host"
+    r"|^kex_exchange_identification: |^client_loop: send disconnect|^Timeout, server \S+ not responding"
+    r"|^Connection timed out during banner exchange"
+    r"|^\[\S+\] HYD[^\n]*assert [^\n]*(sock|pmi)|unexpected (EOF|disconnect)[^\n]*proxy",
+    re.IGNORECASE | re.MULTILINE,
 )
 # mpirun's own words for a program that is not there; programs say "no such file" about much else.
 _NOT_FOUND = re.compile(
@@ -45,14 +49,16 @@ _CULPRITS = (
         r"(EXIT CODE:\s*(?P<code>\d+)|KILLED BY SIGNAL:\s*(?P<signal>\d+))"
     ),
 )
-# SIGKILL and SIGTERM, as a signal and as a shell's exit code: they come from outside, and may come with a dying node.
-_KILLED = {9, 15, 137, 143}
+# SIGKILL and SIGTERM, as a signal or as a shell's exit code: they come from outside, and may come with a dying node.
+_KILLED_SIGNALS, _KILLED_CODES = {9, 15}, {137, 143}
 
 
 def launcher_succeeded(observed: Observed) -> Finish | None:
-    """Exit code 0 is the end of the job, whatever else is going on."""
+    """Exit code 0 is the end of the job, whatever else is going on; but not where mpirun was told to go."""
     launcher = observed.launcher
-    if launcher is None or (launcher.exit_code != 0 and not (launcher.exit_code is None and launcher.phase == "Succeeded")):
+    if launcher is None or not launcher.ended_by_itself:
+        return None
+    if launcher.exit_code != 0 and not (launcher.exit_code is None and launcher.phase == "Succeeded"):
         return None
     return Finish(True, Reason.PROGRAM_SUCCEEDED, f"the program ended with exit code 0 on all {launcher.workers} workers")
 
@@ -61,7 +67,7 @@ def launcher_outcome(observed: Observed, rules: Rules, now: datetime) -> Verdict
     """Judge the current launcher that did not succeed. None: there is none, it still runs, or a dead worker says more."""
     launcher = observed.launcher
     if launcher is None:
-        return None
+        return _vanished(observed)
     if launcher.over_limit:
         return Restart("code", Reason.PROGRAM_FAILED, f"launcher {launcher.name} was evicted: {launcher.message}")
     if launcher.lost:  # with or without an exit code: the kubelet's SIGTERM made it
@@ -77,6 +83,16 @@ def launcher_outcome(observed: Observed, rules: Rules, now: datetime) -> Verdict
     return _failed(observed, launcher, rules, now)
 
 
+def _vanished(observed: Observed) -> Restart | None:
+    """The launcher that the status names is gone without a trace: deleted by force, or with its node. Its ranks may still run,
+    so this is a new attempt: they are killed when it connects."""
+    job = observed.job
+    name = (job.status.get("launcher") or {}).get("pod")
+    if name is None or name != launcher_name(job, job.attempt):
+        return None
+    return Restart("infrastructure", Reason.LAUNCHER_LOST, f"launcher {name} vanished")
+
+
 def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) -> Verdict | None:
     failure = describe(observed, launcher)
     text = launcher.exit_message
@@ -88,7 +104,7 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             failure,
         )
     culprit = _culprit(text)
-    named = bool(culprit) and not {culprit.get("signal"), culprit.get("code")} & _KILLED
+    named = bool(culprit) and culprit.get("signal") not in _KILLED_SIGNALS and culprit.get("code") not in _KILLED_CODES
     if lost := _lost_worker(observed, launcher):  # whatever the ranks said: they fail when a peer is gone
         where = f" on {lost.node}" if lost.node else ""
         return Restart(
@@ -109,7 +125,7 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             failure,
         )
     if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
-        return Wait(launcher.finished_at + rules.settle - now)
+        return Wait(min(launcher.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
     if not named and _RING_BROKEN.search(text):
         return Restart(
             "infrastructure",

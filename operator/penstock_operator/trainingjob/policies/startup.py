@@ -53,7 +53,20 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
                 {"attempt": job.attempt, "pod": pod.name, "node": pod.node, "reason": pod.waiting_reason},
             )
         return Stall(reason, message, wait=left if left.total_seconds() > 0 else None)
-    return _never_ready(observed, rules, now)
+    return _not_prepared(pods, rules, now) or _never_ready(observed, rules, now)
+
+
+def _not_prepared(pods: Iterable[PodView], rules: Rules, now: datetime) -> Verdict | None:
+    """A pod on a node, but still without its volumes or network. Only told, never failed: a mount or a node may be slow."""
+    for pod in pods:
+        if pod.unprepared_since is None or now - pod.unprepared_since < rules.startup_error:
+            continue
+        return Stall(
+            Reason.POD_NOT_PREPARED,
+            f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: a Secret, "
+            f"ConfigMap or claim of spec.volumes may be missing or cannot be mounted; see kubectl describe pod {pod.name}",
+        )
+    return None
 
 
 def _members(observed: Observed) -> list[PodView]:
@@ -106,12 +119,10 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
 
 
 def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float | None:
-    """Seconds until a running, silent worker becomes a stall; None when there is none."""
-    if observed.launcher is not None:
-        return None
-    waits = [
-        (pod.running_since + rules.startup_error - now).total_seconds()
-        for pod in _members(observed)
-        if pod.running_since and not pod.ready
-    ]
-    return max(0.1, min(waits)) if waits else None
+    """Seconds until a pod that is not prepared, or a running, silent worker becomes a stall; None when there is none."""
+    pods = [*_members(observed), *([observed.launcher] if observed.launcher else [])]
+    moments = [pod.unprepared_since for pod in pods if pod.unprepared_since and not pod.ended]
+    if observed.launcher is None:
+        moments += [pod.running_since for pod in pods if pod.running_since and not pod.ready]
+    waits = [(moment + rules.startup_error - now).total_seconds() for moment in moments]
+    return max(0.1, min(wait for wait in waits)) if waits else None

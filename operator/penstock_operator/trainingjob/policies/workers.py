@@ -75,10 +75,26 @@ def _judge(pod: PodView) -> Verdict:
 
 
 def resized(observed: Observed) -> Verdict | None:
-    """The running launcher was made for another number of workers."""
-    launcher, spec = observed.launcher, observed.job.spec
+    """The running launcher was made for another number of workers. A ring that grows goes on until the new workers are Ready:
+    where there is no room for them yet, the training does not stop."""
+    launcher, spec, ring = observed.launcher, observed.job.spec, observed.ring
     if launcher is None or spec is None or launcher.workers in (0, spec.workers.replicas):
         return None
+    if not all(index in ring and ring[index].ready for index in range(spec.workers.replicas)):
+        return None
     return Restart(
-        "resize", Reason.RESIZED, f"spec.workers.replicas changed from {launcher.workers} to {spec.workers.replicas}"
+        "change", Reason.RESIZED, f"spec.workers.replicas changed from {launcher.workers} to {spec.workers.replicas}"
     )
+
+
+def changed(observed: Observed) -> Verdict | None:
+    """Living workers of another spec: a template was edited, or a suspension was over before it was seen."""
+    current = observed.job.attempt
+    old = [
+        pod
+        for pod in observed.workers
+        if pod.alive and observed.outdated(pod) and (pod.attempt == current or observed.launcher is not None)
+    ]
+    if not old:
+        return None
+    return Restart("change", Reason.SPEC_CHANGED, f"the spec changed after {old[0].name} was made; the ring starts anew")
