@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites demo test test-unit test-api test-manifests test-e2e lint format generate images bench bench-burst clean
+.PHONY: help venv prerequisites demo test test-unit test-api test-manifests test-e2e lint format generate images bench bench-burst bench-ring clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,11 +54,13 @@ generate: venv ## Write the CRD, the API reference and the kustomize base from t
 images: venv prerequisites ## Build the operator's and the trainer's image
 	$(BIN)/python -m penstock_local.images build all
 
-bench: bench-burst ## All benchmarks
+bench: bench-burst bench-ring ## All benchmarks
 
 bench-burst: venv ## Bursts of jobs against a real API server; prints the table and keeps it in benchmarks/results
 	$(BIN)/python benchmarks/table.py
 
+bench-ring: venv prerequisites ## Horovod in the ring against the same mpirun by hand, in the local cluster
+	$(BIN)/python benchmarks/ring.py
 
 clean: ## Remove what is built in the checkout (not the cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -41,7 +41,7 @@ def run() -> None:
     """Set up, train, report. Raises LocalError when the model is not good enough."""
     steps = Steps()
     begun = time.monotonic()
-    target = _current(steps) if os.environ.get("CLUSTER") == "current" else _local(steps)
+    target = _current(steps) if os.environ.get("CLUSTER") == "current" else local_target(steps)
     with steps.step("apply"):
         target.namespace(NAMESPACE)
         _clear_finished(target)
@@ -51,7 +51,7 @@ def run() -> None:
     _report(target, steps, moments, accuracy, time.monotonic() - begun)
 
 
-def _local(steps: Steps) -> Target:
+def local_target(steps: Steps) -> Target:
     """Programs and images are made side by side: one is bound by the compiler, the other mostly by the network."""
     if _is_cold():
         steps.say(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from penstock_local.errors import LocalError
 from penstock_local.node import Node
 
 Kubectl = Callable[..., str]
+
+KUBELET_STARTS = 5
 
 
 def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.0) -> None:
@@ -25,6 +28,7 @@ def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.
     """
     deadline = time.monotonic() + seconds
     waiting = {node.name: node for node in nodes}
+    starts: Counter[str] = Counter()
     while True:
         found = {one["metadata"]["name"]: one for one in json.loads(kubectl("get", "nodes", "-o", "json"))["items"]}
         for name, node in list(waiting.items()):
@@ -32,7 +36,13 @@ def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.
                 _equip(kubectl, node, found[name])
                 del waiting[name]
             elif (daemon := node.machine.daemon("kubelet")).pid() is None:
-                raise LocalError(f"the kubelet of {name} ended. The end of {daemon.log}:\n{daemon.tail()}")
+                # A kubelet that finds containerd still loading its containers ends ("server is not initialized yet"); systemd
+                # would start it again, and so do we.
+                if starts[name] == KUBELET_STARTS:
+                    raise LocalError(f"the kubelet of {name} ended. The end of {daemon.log}:\n{daemon.tail()}")
+                starts[name] += 1
+                time.sleep(0.5)
+                node.start_kubelet()
         if not waiting:
             return
         if time.monotonic() > deadline:

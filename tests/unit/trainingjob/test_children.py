@@ -178,7 +178,6 @@ def test_templates_merge_as_kubectl_merges_pods(base: dict[str, Any], patch: dic
         ("pair", "left"),
         ("UID", "7"),
         ("POSIXLY_CORRECT", "1"),
-        ("IFS", "/"),
         ("PATH", "/nowhere"),
         ("SSH_ORIGINAL_COMMAND", "false"),
         ("app.mode", "a b"),

@@ -1,0 +1,144 @@
+"""`make bench-ring`: Horovod in the ring against the same mpirun by hand in the same pods; ratio of samples per second.
+
+A TrainingJob trains a small network on random data and prints its speed every few seconds. Between its rounds its ranks are
+stopped (SIGSTOP), and the same program runs by an mpirun that is typed into the launcher's container, with nothing of the
+operator's environment but the ssh that reaches the workers. Rounds alternate, so that whatever else the machine does meets
+both, and the figure is the median of the ratios of neighbouring rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from penstock_local.demo import local_target
+from penstock_local.steps import Steps
+from penstock_local.tools import Target
+
+NAMESPACE, JOB = "bench-ring", "synthetic"
+ROUNDS = 15
+BOUND = 0.98
+RESULTS = Path(__file__).parent / "results" / "ring.json"
+WORKERS = (f"{JOB}-worker-0", f"{JOB}-worker-1")
+
+PROGRAM = """
+import sys, time
+import horovod.torch as hvd, torch
+from torch import nn
+hvd.init(); torch.set_num_threads(1); torch.manual_seed(0)
+layers = [nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 24 * 24, 64)]
+model = nn.Sequential(*layers)
+optimizer = hvd.DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.01), named_parameters=model.named_parameters())
+hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+images, labels = torch.randn(16, 3, 28, 28), torch.randint(0, 64, (16,))
+def steps(count):
+    for _ in range(count):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+steps(5)
+for number in range(int(sys.argv[1])):
+    hvd.barrier()
+    begun = time.perf_counter()
+    steps(60)
+    hvd.barrier()
+    if hvd.rank() == 0:
+        print("samples/s", round(60 * 16 * hvd.size() / (time.perf_counter() - begun), 2), flush=True)
+hvd.shutdown()
+"""
+
+
+def job() -> dict[str, object]:
+    """Two workers; the program comes by a ConfigMap, so that the image need not know it."""
+    return {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": JOB},
+        "spec": {
+            "image": "penstock/trainer:0.1.0",
+            "command": ["python3", "/bench/program.py", "1000"],
+            "workers": {"replicas": 2, "resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}},
+            "launcher": {"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}},
+            "volumes": [{"name": "bench", "mountPath": "/bench", "configMap": {"name": "bench"}}],
+        },
+    }
+
+
+def by_hand(target: Target) -> float:
+    """One round of an mpirun typed into the launcher's container."""
+    line = (
+        "env -i PATH=$PATH HOME=/tmp mpirun -np 2 --hostfile /etc/penstock/hosts/hostfile --bind-to none --map-by slot "
+        "--mca plm_rsh_agent /etc/penstock/ring/ssh --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl ^openib "
+        "--mca mpi_yield_when_idle 1 python3 /bench/program.py 1"
+    )
+    return speeds(target.kubectl("-n", NAMESPACE, "exec", f"{JOB}-launcher", "--", "bash", "-c", line))[-1]
+
+
+def in_the_ring(target: Target) -> float:
+    """One undisturbed round of the job: the first after a stop has the stop in it."""
+    seen = len(log(target))
+    deadline = time.monotonic() + 120
+    while len(found := log(target)) < seen + 2:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no new round within 120 s: {found[-3:]}")
+        time.sleep(0.25)
+    return found[seen + 1]
+
+
+def log(target: Target) -> list[float]:
+    return speeds(target.kubectl("-n", NAMESPACE, "logs", f"{JOB}-launcher"))
+
+
+def speeds(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"samples/s (\S+)", text)]
+
+
+def signal_ranks(target: Target, name: str) -> None:
+    """Stop or continue the job's own ranks (attempt 1; those by hand are of attempt 0)."""
+    script = (
+        f"for p in /proc/[0-9]*; do grep -qzs '^PENSTOCK_ATTEMPT=1$' $p/environ && grep -qs program.py $p/cmdline "
+        f"&& kill -{name} ${{p#/proc/}}; done; true"
+    )
+    for worker in WORKERS:
+        target.kubectl("-n", NAMESPACE, "exec", worker, "--", "bash", "-c", script)
+
+
+def measure(target: Target) -> tuple[list[float], list[float]]:
+    target.kubectl("-n", NAMESPACE, "wait", "tj", JOB, "--for=condition=Running", "--timeout=120s")
+    ring, hand = [], []
+    for _ in range(ROUNDS):
+        ring.append(in_the_ring(target))
+        signal_ranks(target, "STOP")
+        try:
+            hand.append(by_hand(target))
+        finally:
+            signal_ranks(target, "CONT")
+    return ring, hand
+
+
+def main() -> None:
+    target = local_target(Steps())
+    target.namespace(NAMESPACE)
+    try:
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bench"}, "data": {"program.py": PROGRAM}}
+        target.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=yaml.safe_dump_all([config, job()]))
+        ring, hand = measure(target)
+    finally:
+        target.kubectl("delete", "namespace", NAMESPACE, "--wait=true", check=False)
+    ratio = statistics.median(one / other for one, other in zip(ring, hand, strict=True))
+    line = {"name": "Horovod in the ring against mpirun by hand", "value": round(ratio, 3), "unit": "ratio of samples/s"}
+    line |= {"bound": BOUND, "ok": ratio >= BOUND, "ring": ring, "hand": hand}
+    print(json.dumps(line))
+    RESULTS.write_text(json.dumps(line) + "\n")
+    if not line["ok"]:
+        sys.exit("a figure misses its bound")
+
+
+if __name__ == "__main__":
+    main()
