@@ -10,6 +10,7 @@ from dataclasses import fields
 import uvloop
 
 from penstock_operator import settings as settings_module
+from penstock_operator.cloud.catalogue import CatalogueError
 from penstock_operator.credentials import CredentialsError
 from penstock_operator.runtime import logs
 from penstock_operator.runtime.lease import LostLease
@@ -36,7 +37,7 @@ def main() -> None:
 
     try:
         uvloop.run(app.run(settings))
-    except (CredentialsError, LostLease) as error:
+    except (CatalogueError, CredentialsError, LostLease) as error:
         logging.getLogger("penstock").error("%s", error)
         sys.exit(1)
 

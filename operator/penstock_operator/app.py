@@ -19,6 +19,8 @@ import kopf
 
 from penstock_operator import credentials as credentials_module
 from penstock_operator import names
+from penstock_operator.cloud import catalogue
+from penstock_operator.cloud.catalogue import Catalogue
 from penstock_operator.credentials import Credentials
 from penstock_operator.kube import ApiError, ApiUnreachable, Kube
 from penstock_operator.runtime import http, operator_key
@@ -41,12 +43,13 @@ log = logging.getLogger("penstock")
 
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM, SIGINT or the loss of the Lease (which raises)."""
+    types = catalogue.load(settings.instance_types_file, huge_pages=settings.efa_huge_pages)
     credentials = credentials_module.load()
     stop = asyncio.Event()
     _on_signals(stop)
     async with Kube(credentials, connections=settings.api_connections, timeout=settings.request_timeout) as kube:
         stopping = asyncio.create_task(stop.wait())
-        serving = asyncio.create_task(_serve(settings, credentials, kube, stop))
+        serving = asyncio.create_task(_serve(settings, types, credentials, kube, stop))
         done, _ = await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         if serving not in done:
             log.info("stopping")
@@ -60,7 +63,7 @@ async def run(settings: Settings) -> None:
             serving.result()
 
 
-async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop: asyncio.Event) -> None:
+async def _serve(settings: Settings, types: Catalogue, credentials: Credentials, kube: Kube, stop: asyncio.Event) -> None:
     queue, lister, store = Queue(), Lister(), ProgressStore()
     key: bytes | None = None
     elector = Elector(kube, settings.namespace, settings.pod_name, settings.lease_seconds, settings.lease_renew_seconds)
@@ -95,7 +98,7 @@ async def _serve(settings: Settings, credentials: Credentials, kube: Kube, stop:
             queue=queue,
             lister=lister,
             actor=Actor(kube, lister, recorder, timedelta(seconds=settings.refusal_retry_seconds)),
-            rules=rules(settings, key),
+            rules=rules(settings, types, key),
             progress=store,
             metrics=metrics,
             resync_seconds=settings.resync_seconds,
@@ -245,10 +248,11 @@ class NoDiffBase(kopf.DiffBaseStorage):
         """Nothing is stored."""
 
 
-def rules(settings: Settings, key: bytes) -> Rules:
+def rules(settings: Settings, types: Catalogue, key: bytes) -> Rules:
     """The settings that decisions depend on."""
     return Rules(
         surroundings=Surroundings(operator_key=key, service_url=settings.service_url, network_policy=settings.network_policy),
+        catalogue=types,
         startup_error=timedelta(seconds=settings.startup_error_seconds),
         worker_ready=timedelta(seconds=settings.worker_ready_seconds),
         settle=timedelta(seconds=settings.settle_seconds),

@@ -105,6 +105,8 @@ class Reason:
     QUOTA_EXCEEDED: Final = "QuotaExceeded"
     POD_REFUSED: Final = "PodRefused"
     NAME_CONFLICT: Final = "NameConflict"
+    UNKNOWN_INSTANCE_TYPE: Final = "UnknownInstanceType"
+    DOES_NOT_FIT: Final = "DoesNotFitInstanceType"
 
 
 class EventName:

@@ -77,6 +77,13 @@ class Settings:
     network_policy: bool = True
     """One NetworkPolicy per job. Off where the cluster's own policies do this."""
 
+    instance_types_file: str = ""
+    """A YAML list of instance types that are added to the operator's own, or replace them. Empty: none."""
+
+    efa_huge_pages: bool = True
+    """Workers with EFA ask for hugepages-2Mi. Off where Karpenter makes the nodes and no NodeOverlay tells it of huge pages: it
+    knows none and would launch nothing."""
+
     log_format: str = "json"
     """`json` or `text`."""
 

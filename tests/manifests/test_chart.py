@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tests.manifests.tools import CHART, NAMESPACE, Object, Refused, Tools, one
 
+from penstock_operator.cloud import catalogue
 from penstock_operator.settings import Settings, load
 
 
@@ -31,6 +32,7 @@ def test_the_chart_passes_helm_lint(helm: Tools) -> None:
 
 def test_the_operators_settings_and_the_charts_values_are_the_same_with_the_same_defaults(helm: Tools) -> None:
     given_by_the_deployment = {"namespace", "pod_name", "service_url", "watch_namespaces", "listen_host", "listen_port"}
+    given_by_the_deployment |= {"instance_types_file"}
     rendered = {key: text for key, text in environment(one(helm.render(), "Deployment")).items() if text is not None}
     assert load(rendered) == load({})
     missing = {field.name for field in fields(Settings)} - given_by_the_deployment
@@ -83,6 +85,7 @@ def test_every_value_is_explained() -> None:
         ("config.logFormat=xml", ("logFormat", "json")),
         ("config.workers=0", ("workers",)),
         ("config.leaderElection=maybe", ("leaderElection", "boolean")),
+        ("config.instanceTypes[0].name=p7", ("instanceTypes", "memoryGiB")),
         ("watchNamespaces=team-a", ("watchNamespaces", "array")),
         ("watchNamespaces={Team_A}", ("watchNamespaces", "pattern")),
         ("image.digest=latest", ("digest", "pattern")),
@@ -103,6 +106,21 @@ def test_settings_reach_the_operator(helm: Tools) -> None:
     settings = load(variables)
     assert (settings.workers, settings.log_format, settings.settle_seconds) == (4, "text", 0.5)
     assert settings.watch_namespaces == ("a", "b")
+
+
+def test_added_instance_types_reach_the_operator_as_a_file_and_restart_it_when_they_change(helm: Tools, tmp_path: Path) -> None:
+    entry = {"name": "p7.48xlarge", "gpus": 8, "efa": 16, "vcpu": 192, "memoryGiB": 2048}
+    entry |= {"allocatable": {"cpuMillis": 191450, "memoryMiB": 1937332}, "env": {"NCCL_DEBUG": "INFO"}}
+    rendered = helm.render(f"--set-json=config.instanceTypes={json.dumps([entry])}")
+    pod = one(rendered, "Deployment")["spec"]["template"]
+    [file] = [text for key, text in environment(one(rendered, "Deployment")).items() if key == "PENSTOCK_INSTANCE_TYPES_FILE"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["spec"]["containers"][0]["volumeMounts"]}
+    [volume] = [each for each in pod["spec"]["volumes"] if each["name"] == mounts[str(Path(file).parent)]]
+    data = one(rendered, "ConfigMap", volume["configMap"]["name"])["data"]
+    (tmp_path / "types.yaml").write_text(data[Path(file).name])
+    assert catalogue.load(str(tmp_path / "types.yaml")).types["p7.48xlarge"] == catalogue.InstanceType.model_validate(entry)
+    other = helm.render(f"--set-json=config.instanceTypes={json.dumps([{**entry, 'efa': 8}])}")
+    assert one(other, "Deployment")["spec"]["template"]["metadata"] != pod["metadata"]
 
 
 def test_limited_to_namespaces_there_is_a_role_in_each_and_no_cluster_role(helm: Tools) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,6 +50,15 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     ("negative workers", job(workers={"replicas": -1}), ("spec.workers.replicas", "greater than or equal to 1")),
     ("too many workers", job(workers={"replicas": 1025}), ("spec.workers.replicas", "less than or equal to 1024")),
     ("no slots", job(workers={"slots": 0}), ("spec.workers.slots", "greater than or equal to 1")),
+    ("negative slots", job(workers={"slots": -1}), ("spec.workers.slots", "greater than or equal to 1")),
+    ("an instance type without a size", job(workers={"instanceType": "p4d"}), ("spec.workers.instanceType", "should match")),
+    ("an instance type in capitals", job(workers={"instanceType": "P4d.24xlarge"}), ("spec.workers.instanceType", "match")),
+    ("an empty instance type", job(workers={"instanceType": ""}), ("spec.workers.instanceType", "should match")),
+    (
+        "an unknown capacity type",
+        job(workers={"capacityType": "SPOT"}),
+        ("spec.workers.capacityType", 'supported values: "spot", "on-demand", "reserved"'),
+    ),
     (
         "two volumes with one mountPath",
         job(volumes=[volume("a", "/data"), volume("b", "/data")]),
@@ -135,6 +145,21 @@ def test_the_longest_name_every_kind_of_volume_and_every_form_of_quantity_are_ta
     team.apply(job("d" * 46, volumes=volumes, workers=workers))
 
 
+@pytest.mark.parametrize(
+    "workers",
+    [
+        {"instanceType": "p4d.24xlarge"},
+        {"capacityType": "spot"},
+        {"instanceType": "u7in-24tb.224xlarge", "capacityType": "on-demand"},
+        {"instanceType": "g4dn.metal", "capacityType": "reserved", "slots": 8},
+    ],
+)
+def test_instance_and_capacity_type_are_taken_each_alone_and_together(team: Tools, workers: Object) -> None:
+    body = yaml.safe_dump(job(workers=workers))
+    taken = team.kubectl("create", "--validate=strict", "--dry-run=server", "-o", "yaml", "-f", "-", stdin=body)
+    assert yaml.safe_load(taken)["spec"]["workers"] == {"replicas": 1, **workers}
+
+
 ACTIVE: list[tuple[str, Callable[[Object], Object]]] = [
     ("image", lambda spec: {**spec, "image": "other"}),
     ("command", lambda spec: {**spec, "command": ["other"]}),
@@ -157,6 +182,26 @@ def test_what_the_ring_was_started_with_changes_only_while_the_job_is_suspended(
     team.kubectl("patch", "tj", f"change-{field}", "-n", TEAM, "--type=merge", '-p={"spec":{"runPolicy":{"suspend":true}}}')
     body["spec"]["runPolicy"] = {"suspend": True}
     team.apply(body)
+
+
+def test_a_job_that_fits_no_node_is_corrected_without_suspending_it_but_only_before_it_begins(team: Tools) -> None:
+    workers = {"instanceType": "p4d.24xlarge", "slots": 3}
+    team.apply(job("misfit", workers=workers))
+
+    def report(**more: Any) -> None:
+        stalled = {"type": "Stalled", "status": "True", "reason": "DoesNotFitInstanceType", "message": ""}
+        status = {"conditions": [{**stalled, "lastTransitionTime": "2026-01-02T03:04:05Z"}], **more}
+        patch = f"-p={json.dumps({'status': status})}"
+        team.kubectl("patch", "tj", "misfit", "-n", TEAM, "--subresource=status", "--type=merge", patch)
+
+    with pytest.raises(Refused, match=r"spec\.workers\.slots cannot change"):
+        team.apply(job("misfit", workers={**workers, "slots": 4}))
+    report()
+    team.apply(job("misfit", workers={**workers, "slots": 4}))
+    report(attempt=1)
+    with pytest.raises(Refused, match=r"spec\.workers\.slots cannot change"):
+        team.apply(job("misfit", workers={**workers, "slots": 2}))
+    team.apply(job("misfit", workers={"instanceType": "p5.48xlarge", "slots": 4}))
 
 
 def test_the_number_of_workers_changes_through_the_scale_subresource(team: Tools) -> None:

@@ -32,6 +32,14 @@ class MPIImplementation(StrEnum):
     INTEL = "Intel"
 
 
+class CapacityType(StrEnum):
+    """How the nodes are paid for."""
+
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+    RESERVED = "reserved"
+
+
 class CleanPodPolicy(StrEnum):
     ALL = "All"
     RUNNING = "Running"
@@ -93,11 +101,22 @@ class Workers(ApiModel):
         description="Worker pods. Changing it restarts the ring with the new size.",
         json_schema_extra={"format": "int32"},
     )
+    instance_type: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = Field(
+        default=None,
+        description="EC2 instance type of the nodes, such as p4d.24xlarge. Fills in devices, slots, CPU, memory, EFA, huge "
+        "pages, node selector, tolerations and environment for one worker a node; what is set explicitly wins "
+        "(docs/instances.md).",
+    )
+    capacity_type: CapacityType | None = Field(
+        default=None,
+        description="Only nodes of this capacity, of Karpenter or of a managed node group. reserved: Capacity Blocks and, "
+        "with Karpenter, other reservations. Default: any.",
+    )
     slots: int | None = Field(
         default=None,
         ge=1,
         le=256,
-        description="Ranks per worker. Default: the worker's nvidia.com/gpu limit, else 1.",
+        description="Ranks per worker. Default: the worker's GPUs or neuron cores, else 1.",
         json_schema_extra={"format": "int32"},
     )
     resources: Resources = Field(default_factory=Resources, description="Resources of the worker container.")
@@ -277,11 +296,18 @@ _SUSPENDED = (
 )
 
 
+# A job that was never begun because its instance type is unknown or too small must be correctable at once.
+_NOT_BEGUN = (
+    "(has(self.status) && !has(self.status.attempt) && has(self.status.conditions) && "
+    "self.status.conditions.exists(c, c.type == 'Stalled' && c.status == 'True'))"
+)
+
+
 def _frozen(field: str, same: str) -> dict[str, Any]:
     """A field that cannot change while pods made from it may run. Env, volumes and templates cannot be compared in CEL (they
     hold objects of any size); when one of them changes, the operator makes every pod anew."""
     return rule(
-        f"{_SUSPENDED} || {same}",
+        f"{_SUSPENDED} || {_NOT_BEGUN} || {same}",
         f"spec.{field} cannot change while the job is active; set spec.runPolicy.suspend and wait for the condition Suspended",
         field_path=f".spec.{field}",
         reason="FieldValueForbidden",
@@ -314,6 +340,7 @@ PRINTER_COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Loss", "number", ".status.progress.metrics.loss", 1),
     ("Samples/s", "number", ".status.progress.samplesPerSecond", 1),
     ("Launcher", "string", ".status.launcher.pod", 1),
+    ("Instance", "string", ".spec.workers.instanceType", 1),
     ("Image", "string", ".spec.image", 1),
 )
 """Name, type, JSONPath and priority (1 = only with -o wide)."""

@@ -145,6 +145,10 @@ class Job:
     error: str
     status: Mapping[str, Any]
     created: datetime | None = None
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the instance type adds, by role: a pod spec to merge under the user's template."""
+    fingerprint: str = ""
+    """Of the spec as the user wrote it: a new figure in the catalogue makes no ring anew."""
 
     @property
     def attempt(self) -> int:
@@ -187,8 +191,7 @@ class Observed:
 
     def outdated(self, pod: PodView) -> bool:
         """Made from another spec than today's: it may not share a ring with pods made from this one."""
-        spec = self.job.spec
-        return bool(pod.spec_hash) and spec is not None and pod.spec_hash != spec.fingerprint
+        return bool(pod.spec_hash) and self.job.spec is not None and pod.spec_hash != self.job.fingerprint
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -220,6 +223,7 @@ def job_from(body: Mapping[str, Any]) -> Job:
         error=error,
         status=body.get("status") or {},
         created=parse_time(metadata.get("creationTimestamp")),
+        fingerprint=spec.fingerprint if spec else "",
     )
 
 

@@ -21,6 +21,7 @@ from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.children.launcher import build_launcher
 from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
 from penstock_operator.trainingjob.children.worker import build_worker
+from penstock_operator.trainingjob.hardware import Fitted, fit
 from penstock_operator.trainingjob.observe import Job, Observed, PodView, format_time
 from penstock_operator.trainingjob.policies.launcher import launcher_outcome, launcher_succeeded
 from penstock_operator.trainingjob.policies.lifetime import (
@@ -51,14 +52,24 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         return _suspend(observed, now)
     if job.is_true(names.SUSPENDED):
         return _resume(observed, now)
+    fitted = fit(job.spec, rules.catalogue)
+    misfit = None
+    if isinstance(fitted, Fitted):
+        job = replace(job, spec=fitted.spec, layers=fitted.layers)
+    elif job.attempt == 0:
+        return _stall(observed, fitted, now)
+    else:  # a change that no node can hold: nothing is made from it, and what was made before it goes on
+        misfit = replace(fitted, give_back=job.condition(names.RUNNING) is None)
+        observed = replace(observed, pods=tuple(replace(pod, spec_hash="") for pod in observed.pods))
     if job.attempt == 0:
         job = replace(job, status={**job.status, "attempt": 1, "startTime": format_time(now)})
-        observed = replace(observed, job=job)
+    observed = replace(observed, job=job)
     verdict = (
         deadline_passed(job, now)
         or launcher_outcome(observed, rules, now)
         or changed(observed)
         or dead_worker(observed)
+        or misfit
         or resized(observed)
         or _refused(observed, now)
         or startup_error(observed, rules, now)
@@ -192,7 +203,8 @@ def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:
     status = begin(observed.job)
     set_condition(status, observed.job, names.STALLED, True, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.RECONCILING, False, verdict.reason, verdict.message, now)
-    set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
+    if not observed.job.is_true(names.RUNNING):
+        set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
     held: list[PodView] = []
     if verdict.give_back:
         held = [pod for pod in (*observed.workers, *observed.launchers) if not pod.deleting]

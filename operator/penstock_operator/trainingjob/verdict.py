@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from penstock_operator.cloud.catalogue import Catalogue
 from penstock_operator.trainingjob.children.common import Child, Surroundings
 from penstock_operator.trainingjob.observe import PodView
 
@@ -16,6 +17,7 @@ class Rules:
     """The operator's settings that decisions depend on."""
 
     surroundings: Surroundings
+    catalogue: Catalogue = field(default_factory=Catalogue)
     startup_error: timedelta = timedelta(seconds=20)
     worker_ready: timedelta = timedelta(seconds=60)
     settle: timedelta = timedelta(seconds=3)

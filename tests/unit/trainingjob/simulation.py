@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstock_operator import names
+from penstock_operator.cloud.catalogue import load
 from penstock_operator.trainingjob.children.common import Surroundings
 from penstock_operator.trainingjob.observe import Observed, PodView, Refusal, job_from, pod_view
 from penstock_operator.trainingjob.plan import plan
@@ -13,7 +14,8 @@ from penstock_operator.trainingjob.status import condition
 from penstock_operator.trainingjob.verdict import Plan, Rules
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-RULES = Rules(surroundings=Surroundings(operator_key=b"k" * 32, service_url="http://operator:8080"))
+CATALOGUE = load()
+RULES = Rules(surroundings=Surroundings(operator_key=b"k" * 32, service_url="http://operator:8080"), catalogue=CATALOGUE)
 UID = "11111111-2222-3333-4444-555555555555"
 
 OPEN_MPI_EXIT_7 = """--------------------------------------------------------------------------

@@ -138,7 +138,12 @@ def pod(
         "volumes": [*volumes, *({"name": one.name, **one.source} for one in spec.volumes)],
         **pod_spec,
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": merge(built, template.spec)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": merge(merge(built, job.layers.get(role, {})), template.spec),
+    }
 
 
 def environment(spec: TrainingJobSpec, own: dict[str, str], extra: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.trainingjob.children.common import Child, environment, launcher_name, pod, ring_volume
 from penstock_operator.trainingjob.children.launch import hostfile, launch_environment, launch_line
+from penstock_operator.trainingjob.children.merge import merge
 from penstock_operator.trainingjob.children.ring import LAUNCHER_FILES, LAUNCHER_SCRIPTS
 from penstock_operator.trainingjob.observe import Job, PodView
 
@@ -79,5 +80,5 @@ def _beside_worker_zero(job: Job, spec: TrainingJobSpec) -> dict[str, Any]:
             }
         }
     }
-    worker = spec.workers.template.spec
+    worker = merge(job.layers.get(names.ROLE_WORKER, {}), spec.workers.template.spec)
     return placed | {key: worker[key] for key in ("nodeSelector", "tolerations") if key in worker}

@@ -25,7 +25,7 @@ def build_worker(job: Job, spec: TrainingJobSpec, index: int, attempt: int, surr
         role=names.ROLE_WORKER,
         index=index,
         attempt=attempt,
-        annotations={names.ANNOTATION_SPEC: spec.fingerprint},
+        annotations={names.ANNOTATION_SPEC: job.fingerprint},
         container={
             "command": [f"{names.RING_PATH}/worker"],
             **environment(spec, own),

@@ -10,7 +10,13 @@ from penstock_operator.trainingjob.observe import Observed, PodView
 from penstock_operator.trainingjob.verdict import Finish, Restart, Verdict
 
 # What `give_back` removes was not lost. The status that says so is written before the pods go.
-_GIVEN_BACK = {Reason.QUOTA_EXCEEDED, Reason.POD_REFUSED, Reason.NAME_CONFLICT}
+_GIVEN_BACK = {
+    Reason.QUOTA_EXCEEDED,
+    Reason.POD_REFUSED,
+    Reason.NAME_CONFLICT,
+    Reason.UNKNOWN_INSTANCE_TYPE,
+    Reason.DOES_NOT_FIT,
+}
 
 
 def dead_worker(observed: Observed) -> Verdict | None:
