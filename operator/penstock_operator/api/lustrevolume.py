@@ -124,7 +124,7 @@ CREATE_RULES = (
 class Repository(ApiModel):
     """A folder of the file system and a prefix in S3 that show the same files."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]{0,1023}$", max_length=1024)] = Field(
+    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]*$", max_length=1024)] = Field(
         description="Folder of the file system, such as /imagenet. Folders of two repositories may not lie in each other."
     )
     s3: Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$", max_length=1100)] = Field(
@@ -175,8 +175,8 @@ ROOT_RULES = (
         reason="FieldValueForbidden",
     ),
     rule(
-        "oldSelf.spec.?repositories.orValue([]).all(o, "
-        "self.spec.?repositories.orValue([]).exists(n, n.path == o.path && n.s3 == o.s3))",
+        "!has(oldSelf.spec.repositories) || (has(self.spec.repositories) && oldSelf.spec.repositories.all(o, "
+        "self.spec.repositories.exists(n, n.path == o.path && n.s3 == o.s3)))",
         "spec.repositories: one that is there cannot be removed, nor its path or s3 changed; make another LustreVolume",
         field_path=".spec.repositories",
         reason="FieldValueForbidden",

@@ -213,7 +213,7 @@ class VolumeReconciler:
         """PersistentVolumes whose LustreVolume went while nobody looked. (An adopted one has no finalizer to wait for us.)"""
         known = {body["metadata"]["uid"] for key in self._lister.volumes.known() if (body := self._lister.volumes.get(key))}
         found = await self._kube.list("PersistentVolume", "", f"?labelSelector={LABEL_VOLUME_UID}", metadata_only=True)
-        for item in found["items"]:
+        for item in found["items"] or ():
             uid = item["metadata"]["labels"][LABEL_VOLUME_UID]
             if uid not in known:
                 await self._delete_persistent_volume(item["metadata"]["name"], uid)
