@@ -22,7 +22,6 @@ from typing import Any
 import aiohttp
 from burst import Client, burst, training_job
 
-from penstock_local import paths
 from penstock_local.controlplane import ControlPlane, free_ports
 from penstock_local.processes import resident_mib
 
@@ -187,7 +186,7 @@ async def _seen(operator: Operator, session: aiohttp.ClientSession, jobs: int) -
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ControlPlane(Path(folder)) as plane:
-        plane.kubectl("apply", "-f", str(paths.checkout() / "manifests/crds/trainingjobs.penstock.dev.yaml"))
+        plane.install_crds()
         plane.kubectl("create", "namespace", "penstock-system")
         os.environ["KUBECONFIG"] = str(plane.kubeconfig)
         table = asyncio.run(measure(plane))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock_local import binaries, components
+from penstock_local import binaries, components, paths
 from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
@@ -105,6 +105,12 @@ class ControlPlane:
                     raise LocalError(f"{name} ended; its log ends with:\n{self._daemons[name].tail()}")
             time.sleep(0.1)
         raise LocalError(f"kube-apiserver is not ready after {READY_SECONDS:.0f} s:\n{self._daemons['kube-apiserver'].tail()}")
+
+    def install_crds(self) -> None:
+        """Penstock's own kinds, as they are in this checkout; returns when they are served."""
+        files = sorted((paths.checkout() / "manifests" / "crds").glob("*.penstock.dev.yaml"))
+        self.kubectl("apply", "--server-side", *(f"--filename={file}" for file in files))
+        self.kubectl("wait", "--for=condition=Established", *(f"crd/{file.stem}" for file in files), "--timeout=20s")
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as cluster administrator; returns its output.

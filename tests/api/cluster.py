@@ -83,6 +83,12 @@ class Cluster:
     def names(self, job: str, role: str = "") -> list[str]:
         return [pod["metadata"]["name"] for pod in self.pods(job, role)]
 
+    def ground(self, job: str) -> list[str]:
+        """What the job's pods stand on: its Secret and its NetworkPolicy, by name."""
+        paths = ("/api/v1/namespaces/{namespace}/secrets", "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies")
+        found = [each["metadata"] for path in paths for each in self.call("GET", path)["items"]]
+        return [each["name"] for each in found if each.get("labels", {}).get("penstock.dev/job-name") == job]
+
     def run_pod(self, pod: Object, ip: str) -> None:
         """As a kubelet: the container runs and is ready."""
         self._pod_status(pod, "Running", {"running": {"startedAt": now()}}, ip)

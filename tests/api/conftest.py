@@ -12,15 +12,13 @@ from tests.api.operator_process import Operator
 
 from penstock_local.controlplane import ControlPlane
 
-CRD = Path(__file__).resolve().parents[2] / "manifests/crds/trainingjobs.penstock.dev.yaml"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("plane")) as started:
-        started.kubectl("apply", "--server-side", "-f", str(CRD))
-        started.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=20s")
+        started.install_crds()
         yield started
 
 

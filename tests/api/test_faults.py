@@ -13,6 +13,8 @@ from penstock_local.controlplane import ControlPlane
 
 pytestmark = pytest.mark.api
 
+QUOTAS = "/api/v1/namespaces/{namespace}/resourcequotas"
+
 Replica = Callable[[str], Operator]
 
 
@@ -28,6 +30,7 @@ def test_killed_at_any_stage_and_started_again_it_brings_the_job_to_the_same_end
     cluster.create_job("digits")
     strike("created")
     until(lambda: len(cluster.pods("digits", "worker")) == 2, operator.log)
+    until(lambda: len(cluster.ground("digits")) == 2, lambda: cluster.ground("digits"))
     strike("workers")
     cluster.run_workers("digits")
     strike("ready")
@@ -43,6 +46,18 @@ def test_killed_at_any_stage_and_started_again_it_brings_the_job_to_the_same_end
     status = cluster.job("digits")["status"]
     assert (status["attempt"], status["restarts"]) == (1, {"code": 0, "infrastructure": 0})
     assert cluster.pods("digits")[0]["metadata"]["uid"] == launcher["metadata"]["uid"]
+
+
+def test_a_secret_whose_write_failed_is_written_before_any_pod_that_needs_it(cluster: Cluster, operator: Operator) -> None:
+    cluster.call("POST", QUOTAS, {"metadata": {"name": "no-secrets"}, "spec": {"hard": {"count/secrets": "1"}}})
+    until(lambda: "used" in cluster.call("GET", f"{QUOTAS}/no-secrets").get("status", {}), operator.log)
+    cluster.create_job("digits")
+    cluster.wait_phase("digits", "Pending")
+    until(lambda: cluster.job("digits")["status"]["reason"] == "QuotaExceeded", lambda: cluster.job("digits")["status"])
+    assert cluster.pods("digits") == []
+    cluster.call("DELETE", f"{QUOTAS}/no-secrets")
+    until(lambda: len(cluster.pods("digits", "worker")) == 2, operator.log, 45)
+    assert len(cluster.ground("digits")) == 2
 
 
 def test_started_again_over_finished_jobs_it_writes_nothing(cluster: Cluster, operator: Operator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ def kubeconfig(tools: Tools, namespace: str, path: Path) -> Path:
 
 
 @contextmanager
-def operator(tools: Tools, namespace: str, folder: Path) -> Iterator[Callable[[], str]]:
-    """Run it until it leads; gives a function that returns its log. On leaving it must end by SIGTERM with 0."""
+def operator(tools: Tools, namespace: str, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Callable[[], str]]:
+    """Run it until it leads, with `more` variables; gives a function that returns its log. On leaving it must end by SIGTERM
+    with 0."""
     variables = environment(tools, namespace) | {
         "KUBECONFIG": str(kubeconfig(tools, namespace, folder / "kubeconfig")),
         "PENSTOCK_LISTEN_HOST": "127.0.0.1",
         "PENSTOCK_LISTEN_PORT": str(free_ports(1)[0]),
+        **(more or {}),
     }
     log = folder / "operator.log"
     with log.open("w") as output:

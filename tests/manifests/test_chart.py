@@ -123,18 +123,22 @@ def test_added_instance_types_reach_the_operator_as_a_file_and_restart_it_when_t
     assert one(other, "Deployment")["spec"]["template"]["metadata"] != pod["metadata"]
 
 
-def test_limited_to_namespaces_there_is_a_role_in_each_and_no_cluster_role(helm: Tools) -> None:
+def test_limited_to_namespaces_there_is_a_role_in_each_and_cluster_wide_only_what_has_no_namespace(helm: Tools) -> None:
     everywhere = helm.render("--set=aggregateRoles.kubernetes=false")
     limited = helm.render("--set=aggregateRoles.kubernetes=false,watchNamespaces={a,b}")
-    assert not [each for each in limited if each["kind"].startswith("ClusterRole")]
+    [volumes] = [each for each in limited if each["kind"] == "ClusterRole"]
+    assert [rule["resources"] for rule in volumes["rules"]] == [["persistentvolumes"]]
     roles = [each for each in limited if each["kind"] == "Role" and each["metadata"]["name"] == "penstock-operator"]
     assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
-    assert all(role["rules"] == one(everywhere, "ClusterRole")["rules"] for role in roles)
+    assert all(role["rules"] == one(everywhere, "ClusterRole", "penstock-operator")["rules"] for role in roles)
 
 
 def test_a_right_that_a_switched_off_feature_would_need_is_not_granted(helm: Tools) -> None:
     rendered = helm.render("--set=config.networkPolicy=false,config.leaderElection=false")
-    rules = one(rendered, "ClusterRole")["rules"] + one(rendered, "Role", "penstock-operator-own-namespace")["rules"]
+    rules = (
+        one(rendered, "ClusterRole", "penstock-operator")["rules"]
+        + one(rendered, "Role", "penstock-operator-own-namespace")["rules"]
+    )
     resources = {resource for rule in rules for resource in rule["resources"]}
     assert resources.isdisjoint({"networkpolicies", "leases"})
 
@@ -172,7 +176,8 @@ def test_what_is_optional_is_there_when_asked_for(helm: Tools) -> None:
 
 def test_without_options_the_chart_holds_only_what_the_operator_needs(helm: Tools) -> None:
     kinds = sorted(each["kind"] for each in helm.render("--set=aggregateRoles.kubernetes=false,crds.enabled=false"))
-    assert kinds == ["ClusterRole", "ClusterRoleBinding", "Deployment", "Role", "RoleBinding", "Service", "ServiceAccount"]
+    roles = ["ClusterRole"] * 2 + ["ClusterRoleBinding"] * 2 + ["Role", "RoleBinding"]
+    assert kinds == sorted([*roles, "Deployment", "Service", "ServiceAccount"])
 
 
 def test_pods_find_the_operator_under_the_name_it_tells_them(helm: Tools) -> None:

@@ -72,12 +72,12 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     (
         "a volume with two sources",
         job(volumes=[volume(emptyDir={}, configMap={"name": "x"})]),
-        ("spec.volumes", "exactly one of persistentVolumeClaim, emptyDir, configMap, secret"),
+        ("spec.volumes", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
     ),
     (
         "a volume without a source",
         job(volumes=[{"name": "data", "mountPath": "/data"}]),
-        ("spec.volumes", "exactly one of persistentVolumeClaim, emptyDir, configMap, secret"),
+        ("spec.volumes", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
     ),
     (
         "a mountPath of the operator's own",
@@ -181,6 +181,12 @@ def test_what_the_ring_was_started_with_changes_only_while_the_job_is_suspended(
     assert "spec.runPolicy.suspend" in str(refused.value)
     team.kubectl("patch", "tj", f"change-{field}", "-n", TEAM, "--type=merge", '-p={"spec":{"runPolicy":{"suspend":true}}}')
     body["spec"]["runPolicy"] = {"suspend": True}
+    with pytest.raises(Refused):  # its pods may still run: the condition says when they do not
+        team.apply(body)
+    suspended = {"type": "Suspended", "status": "True", "reason": "SuspendedByUser", "message": ""}
+    status = {"conditions": [{**suspended, "lastTransitionTime": "2026-01-02T03:04:05Z"}]}
+    patch = f"-p={json.dumps({'status': status})}"
+    team.kubectl("patch", "tj", f"change-{field}", "-n", TEAM, "--subresource=status", "--type=merge", patch)
     team.apply(body)
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.manifests.operator_process import operator
 from tests.manifests.tools import CHART, NAMESPACE, Object, Tools, until
 
+from penstock_local.aws import FakeAWS
+
 ACCOUNT = f"{NAMESPACE}:penstock-operator"
 Right = tuple[str, str, str]
 """API group, resource, verb."""
@@ -94,24 +96,58 @@ def team(installed: Tools) -> Iterator[Tools]:
         installed.kubectl("delete", "networkpolicy", "--all", "-n", name)
 
 
-def test_the_operator_uses_every_right_it_has_and_is_refused_nothing(team: Tools, audit_log: Path, tmp_path: Path) -> None:
-    with operator(team, NAMESPACE, tmp_path) as log:
-        # A namesake of the NetworkPolicy and of a worker, both not ours: the operator must look at them to tell.
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAWS]:
+    with FakeAWS(tmp_path_factory.mktemp("aws")) as started:
+        started.control.configure({"fsx.createSeconds": 0})
+        yield started
+
+
+def volume(namespace: str, name: str, aws: FakeAWS) -> Object:
+    subnet = aws.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    return {
+        "apiVersion": "penstock.dev/v1alpha1",
+        "kind": "LustreVolume",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"create": {"subnetId": subnet}},
+    }
+
+
+def volumes(tools: Tools, namespace: str) -> dict[str, str]:
+    return {
+        one["metadata"]["name"]: one.get("status", {}).get("phase", "") for one in tools.get("lvol", "-n", namespace)["items"]
+    }
+
+
+def test_the_operator_uses_every_right_it_has_and_is_refused_nothing(
+    team: Tools, audit_log: Path, tmp_path: Path, aws: FakeAWS
+) -> None:
+    with operator(team, NAMESPACE, tmp_path, aws.environment() | {"PENSTOCK_RESYNC_SECONDS": "3"}) as log:
+        team.apply(volume("team-a", "data", aws))
+        until(lambda: volumes(team, "team-a") == {"data": "Available"}, log)
+        team.kubectl("delete", "lvol", "data", "-n", "team-a", "--timeout=60s")
+        # Namesakes of a NetworkPolicy and of a worker, neither ours: the operator must look at them to tell.
         foreign = {"metadata": {"name": "taken-ring", "namespace": "team-b"}, "spec": {"podSelector": {}}}
         team.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **foreign})
-        team.apply(restricted_pod("team-b", "taken-worker-0"))
-        team.apply(job("team-b", "taken"), job("team-a", "digits", cleanPodPolicy="All", ttlSecondsAfterFinished=2))
+        team.apply(restricted_pod("team-b", "other-worker-0"))
+        team.apply(
+            job("team-b", "taken"),
+            job("team-b", "other"),
+            job("team-a", "digits", cleanPodPolicy="All", ttlSecondsAfterFinished=2),
+        )
         run_to_completion(team, "team-a", "digits")
         until(lambda: "digits" not in phases(team, "team-a"), log)
-        until(lambda: "NameConflict" in team.kubectl("get", "events", "-n", "team-b"), log)
+        until(lambda: team.kubectl("get", "events", "-n", "team-b").count("NameConflict") >= 2, log)
         assert team.get("secrets", "-n", "team-b")["items"], log()
     requests = asked(audit_log, ACCOUNT)
     refused = [one for one in requests if one["responseStatus"]["code"] in (401, 403)]
     assert not refused, refused
-    roles = team.get("clusterrole", "penstock-operator"), team.get("role", "penstock-operator-own-namespace", "-n", NAMESPACE)
+    cluster_wide = ("penstock-operator", "penstock-operator-persistent-volumes")
+    roles = [team.get("clusterrole", name) for name in cluster_wide]
+    roles.append(team.get("role", "penstock-operator-own-namespace", "-n", NAMESPACE))
     # Asked for by admission, not by a request: without it this API server would have refused every child.
-    finalizers = ("penstock.dev", "trainingjobs/finalizers", "update")
-    assert used(requests) | {finalizers} == granted(*roles)
+    finalizers = {("penstock.dev", f"{kind}/finalizers", "update") for kind in ("trainingjobs", "lustrevolumes")}
+    assert used(requests) | finalizers == granted(*roles)
 
 
 def restricted_pod(namespace: str, name: str) -> Object:
@@ -164,6 +200,9 @@ def test_limited_to_a_namespace_the_operator_serves_it_and_has_no_right_elsewher
         ("create", "trainingjobs", "team-a"),
         ("update", "trainingjobs", "team-a"),
         ("patch", "trainingjobs", "team-a"),
+        ("delete", "lustrevolumes", "team-a"),
+        ("patch", "persistentvolumes", "team-a"),
+        ("list", "persistentvolumeclaims", "team-a"),
         ("delete", "leases", NAMESPACE),
         ("get", "leases", "kube-system"),
         ("create", "serviceaccounts --subresource=token", NAMESPACE),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.manifests.tools import CHART, CRD_NAME, NAMESPACE, ROOT, Object, Refused, Tools, one
 
-CRD_FILE = ROOT / "manifests/crds/trainingjobs.penstock.dev.yaml"
+CRD_FILES = ROOT / "manifests/crds"
 KINDS = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies"
 JOB: Object = {
     "apiVersion": "penstock.dev/v1alpha1",
@@ -27,7 +27,7 @@ def cluster(bare: Tools) -> Iterator[Tools]:
     yield bare
     for release in bare.helm("list", "--all-namespaces", "--short").split():
         bare.helm("uninstall", release, f"--namespace={NAMESPACE}")
-    bare.kubectl("delete", "crd", CRD_NAME, "--ignore-not-found", "--timeout=30s")
+    bare.kubectl("delete", "crd", CRD_NAME, "lustrevolumes.penstock.dev", "--ignore-not-found", "--timeout=30s")
 
 
 def install(cluster: Tools, *arguments: str) -> None:
@@ -46,7 +46,7 @@ def next_version(folder: Path) -> Path:
     chart = Path(shutil.copytree(CHART, folder / "chart"))
     text = (chart / "Chart.yaml").read_text()
     (chart / "Chart.yaml").write_text(text.replace("ersion: 0.1.0", "ersion: 0.2.0"))
-    template = next((chart / "templates").glob("crd-*.yaml"))
+    template = chart / "templates" / "crd-trainingjobs.yaml"
     field = "            properties:\n              image:\n"
     assert template.read_text().count(field) == 1
     added = "            properties:\n              next:\n                type: string\n              image:\n"
@@ -70,7 +70,7 @@ def test_an_upgrade_carries_changes_of_the_crd_and_keeps_jobs(cluster: Tools, tm
 def test_after_uninstall_only_the_crd_and_its_jobs_are_left_and_installing_again_takes_them_up(cluster: Tools) -> None:
     install(cluster)
     cluster.apply(JOB)
-    assert len(left(cluster)) == 9
+    assert len(left(cluster)) == 11
     cluster.helm("uninstall", "penstock", f"--namespace={NAMESPACE}")
     assert left(cluster) == []
     assert cluster.get("tj", "kept")["metadata"]["name"] == "kept"
@@ -85,14 +85,14 @@ def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(cluster: Tools) -> N
 
 
 def test_a_crd_applied_by_kubectl_is_taken_over_only_when_asked(cluster: Tools) -> None:
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD_FILE))
+    cluster.kubectl("apply", "--server-side", "-k", str(CRD_FILES))
     with pytest.raises(Refused, match="invalid ownership metadata"):
         install(cluster)
     install(cluster, "--take-ownership")
 
 
 def test_with_the_crd_left_out_helm_installs_beside_one_that_is_there(cluster: Tools) -> None:
-    cluster.kubectl("apply", "--server-side", "-f", str(CRD_FILE))
+    cluster.kubectl("apply", "--server-side", "-k", str(CRD_FILES))
     install(cluster, "--set=crds.enabled=false")
     cluster.helm("uninstall", "penstock", f"--namespace={NAMESPACE}")
     assert cluster.get("crd", CRD_NAME)

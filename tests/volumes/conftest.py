@@ -15,16 +15,13 @@ from tests.volumes.storage import Storage
 from penstock_local.aws import FakeAWS
 from penstock_local.controlplane import ControlPlane
 
-CRDS = Path(__file__).resolve().parents[2] / "manifests/crds"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("plane")) as started:
-        for name in ("trainingjobs", "lustrevolumes"):
-            started.kubectl("apply", "--server-side", "-f", str(CRDS / f"{name}.penstock.dev.yaml"))
-            started.kubectl("wait", "--for=condition=Established", f"crd/{name}.penstock.dev", "--timeout=20s")
+        started.install_crds()
         yield started
 
 
