@@ -4,9 +4,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# kfp pins old versions of what the rest wants new, and torch is large: environments of their own.
+PIPELINES := .venv-pipelines
+SERVING := .venv-serving
+PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites demo test test-unit test-api test-manifests test-e2e lint format generate images bench bench-burst bench-ring clean
+.PHONY: help venv venv-pipelines venv-serving prerequisites demo test test-unit test-api test-manifests test-aws test-pipelines \
+  test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -16,6 +21,25 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(PIPELINES)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PIPELINES)
+	$(PIPELINES)/bin/$(PIP) --constraint constraints.txt --editable '.[components,local,fake-aws]' \
+	  pytest pytest-asyncio hypothesis 'types-boto3[s3,sagemaker]'
+	@touch $@
+
+# torch without what only a GPU loads, as in the images.
+$(SERVING)/.ready: pyproject.toml constraints.txt trainer/requirements.txt trainer/keep-loaded-libraries
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/$(PIP) --no-deps -r trainer/requirements.txt
+	trainer/keep-loaded-libraries $(abspath $(SERVING))/lib/python3.11/site-packages
+	$(SERVING)/bin/$(PIP) --constraint constraints.txt --editable '.[serving,fake-aws]' \
+	  pytest pytest-asyncio hypothesis 'types-boto3[s3]'
+	@touch $@
+
+venv-pipelines: $(PIPELINES)/.ready ## Python environment with Kubeflow Pipelines
+
+venv-serving: $(SERVING)/.ready ## Python environment with torch, for the model server
+
 venv: $(VENV)/.ready ## Python environment with everything for development
 
 prerequisites: ## Debian packages for the local cluster and the images (needs root)
@@ -24,7 +48,10 @@ prerequisites: ## Debian packages for the local cluster and the images (needs ro
 demo: venv prerequisites ## Kubernetes on this machine, the operator, and a model trained in it (CLUSTER=current: your own cluster)
 	$(BIN)/python -m penstock_local.demo
 
-test: lint test-unit test-api test-manifests test-e2e ## All checks and tests
+test: ## All checks and tests: what needs no node two by two, then the real nodes
+	$(MAKE) --jobs=2 --output-sync=target lint lint-components lint-serving test-unit test-api test-manifests test-aws \
+	  test-pipelines test-serving
+	$(MAKE) test-e2e
 
 test-unit: venv ## Unit tests, seconds
 	$(BIN)/pytest -q tests/unit
@@ -35,6 +62,15 @@ test-api: venv ## The operator against a real API server
 test-manifests: venv ## CRD, chart and kustomize against a real API server
 	$(BIN)/pytest -q tests/manifests
 
+test-aws: venv ## FSx for Lustre volumes against a fake AWS over HTTP, and the fake AWS itself
+	$(BIN)/pytest -q tests/volumes tests/aws
+
+test-pipelines: venv-pipelines ## Components, alone and in Kubeflow Pipelines
+	$(PIPELINES)/bin/pytest -q tests/components
+
+test-serving: venv-serving ## The model server
+	$(SERVING)/bin/pytest -q tests/serving
+
 test-e2e: venv prerequisites ## Real nodes, real pods, real MPI
 	$(BIN)/pytest -q tests/local tests/e2e
 
@@ -43,6 +79,12 @@ lint: venv ## Style, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-components: venv venv-pipelines ## Types of the components
+	$(BIN)/mypy --python-executable $(PIPELINES)/bin/python components/penstock_components
+
+lint-serving: venv venv-serving ## Types of the model server
+	$(BIN)/mypy --python-executable $(SERVING)/bin/python serving/penstock_serving
 
 format: venv ## Format the code
 	$(BIN)/ruff check --fix .
@@ -54,7 +96,7 @@ generate: venv ## Write the CRD, the API reference and the kustomize base from t
 images: venv prerequisites ## Build the operator's and the trainer's image
 	$(BIN)/python -m penstock_local.images build all
 
-bench: bench-burst bench-ring ## All benchmarks
+bench: bench-burst bench-ring bench-serving ## All benchmarks
 
 bench-burst: venv ## Bursts of jobs against a real API server; prints the table and keeps it in benchmarks/results
 	$(BIN)/python benchmarks/table.py
@@ -62,5 +104,10 @@ bench-burst: venv ## Bursts of jobs against a real API server; prints the table 
 bench-ring: venv prerequisites ## Horovod in the ring against the same mpirun by hand, in the local cluster
 	$(BIN)/python benchmarks/ring.py
 
+bench-serving: venv-serving ## The model server against kserve's own, same model, same requests
+	test -x .venv-kserve/bin/python || { $(PYTHON) -m venv .venv-kserve && .venv-kserve/bin/$(PIP) kserve==0.21.0 && \
+	  echo '$(abspath $(SERVING))/lib/python3.11/site-packages' > .venv-kserve/lib/python3.11/site-packages/torch.pth; }
+	$(SERVING)/bin/python benchmarks/serving.py
+
 clean: ## Remove what is built in the checkout (not the cache)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PIPELINES) $(SERVING) .venv-kserve .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -43,11 +43,11 @@ _HELM_MARKS = re.compile(r"^(# Source: | *helm\.sh/chart: | *app\.kubernetes\.io
 
 def from_types() -> dict[str, str]:
     """What follows from the API's types: path in the repository -> text."""
-    definition = crd.crd_yaml()
+    definitions = {kind.plural: crd.crd_yaml(kind) for kind in crd.KINDS}
     return {
-        f"manifests/crds/{names.PLURAL}.{names.GROUP}.yaml": definition,
+        **{f"manifests/crds/{plural}.{names.GROUP}.yaml": text for plural, text in definitions.items()},
         "docs/api.md": crd.reference(),
-        f"{CHART}/templates/crd-{names.PLURAL}.yaml": _crd_template(definition),
+        **{f"{CHART}/templates/crd-{plural}.yaml": _crd_template(text) for plural, text in definitions.items()},
         "docs/instances.md": _instances(),
     }
 

@@ -8,6 +8,7 @@ Its processes die with this one, however it ends.
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import subprocess
@@ -126,20 +127,20 @@ class ControlPlane:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free TCP ports on loopback, the last ones of them in a row (etcd's peer port follows its client port)."""
+    """Free TCP ports on loopback, in a row (etcd's peer port follows its client port). They are below the range from which the
+    kernel gives ports to outgoing connections: one of those could be taken between this check and its use."""
     while True:
-        first = _free_port()
-        second = _free_port()
-        if first not in (second, second + 1) and _is_free(second + 1):
-            return [first, second, second + 1][:count]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        first = random.randrange(20000, 32000 - count)
+        ports = list(range(first, first + count))
+        if all(_is_free(port) for port in ports):
+            return ports
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,9 +1,8 @@
-"""Wiring: kopf as the watch layer, and the parts of the operator put together. The only module that imports kopf.
+"""Wiring: the parts of the operator put together.
 
     watch event -> cache (memory) -> queue.add(key) -> worker: observe, plan, act -> status
 
-kopf's `on.event` handlers neither write to the object nor add finalizers, and cost one call an event; its change handlers would
-keep a copy of every spec in an annotation and know nothing of the children (docs/architecture.md).
+Read this top to bottom to see what runs; watch.py for what enters, runtime/loop.py for what takes keys.
 """
 
 from __future__ import annotations
@@ -12,31 +11,32 @@ import asyncio
 import logging
 import signal
 from collections import Counter
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-
-import kopf
+from datetime import timedelta
+from typing import Any
 
 from penstock_operator import credentials as credentials_module
-from penstock_operator import names
+from penstock_operator import watch
 from penstock_operator.cloud import catalogue
 from penstock_operator.cloud.catalogue import Catalogue
 from penstock_operator.credentials import Credentials
 from penstock_operator.kube import ApiError, ApiUnreachable, Kube
-from penstock_operator.runtime import http, operator_key
+from penstock_operator.runtime import http, loop, operator_key
 from penstock_operator.runtime.act import Actor
 from penstock_operator.runtime.lease import Elector
-from penstock_operator.runtime.lister import Lister, pod_key
+from penstock_operator.runtime.lister import Lister
 from penstock_operator.runtime.metrics import Metrics
 from penstock_operator.runtime.progress import ProgressStore
 from penstock_operator.runtime.progress import routes as progress_routes
 from penstock_operator.runtime.queue import Key, Queue
 from penstock_operator.runtime.reconciler import Reconciler
 from penstock_operator.runtime.recorder import Recorder
-from penstock_operator.runtime.sync import Source, Sync
+from penstock_operator.runtime.sync import Sync
+from penstock_operator.runtime.usage import Usage
+from penstock_operator.runtime.volumes import VolumeReconciler
 from penstock_operator.settings import Settings
 from penstock_operator.trainingjob.children.common import Surroundings
 from penstock_operator.trainingjob.verdict import Rules
+from penstock_operator.watch import Feed
 
 log = logging.getLogger("penstock")
 
@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, types: Catalogue, credentials: Credentials, kube: Kube, stop: asyncio.Event) -> None:
-    queue, lister, store = Queue(), Lister(), ProgressStore()
+    jobs, volumes, lister, usage, store = Queue(), Queue(), Lister(), Usage(), ProgressStore()
     key: bytes | None = None
     elector = Elector(kube, settings.namespace, settings.pod_name, settings.lease_seconds, settings.lease_renew_seconds)
 
@@ -72,17 +72,17 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
         return elector.leading or not settings.leader_election
 
     metrics = Metrics(
-        queue_depth=queue.depth,
-        queue_oldest=queue.oldest,
+        queue_depth=lambda: jobs.depth() + volumes.depth(),
+        queue_oldest=lambda: max(jobs.oldest(), volumes.oldest()),
         requests=kube.requests,
         phases=lambda: _phases(lister),
         is_leader=leading,
     )
-    throttle = ProgressThrottle(queue, settings.progress_write_seconds)
+    throttle = ProgressThrottle(jobs, settings.progress_write_seconds)
     runner = await http.serve(
         settings.listen_host,
         settings.listen_port,
-        stuck=lambda: max(queue.longest_held(), queue.oldest()),
+        stuck=lambda: max(queue_age for queue in (jobs, volumes) for queue_age in (queue.longest_held(), queue.oldest())),
         ready=lambda: key is not None,
         metrics=metrics.text,
         routes=progress_routes(store, lambda: key, throttle.reported, leading),
@@ -93,55 +93,42 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
             return
         if settings.leader_election and await _unless(stop, _acquired(elector)) is None:
             return
-        recorder = Recorder(kube, settings.pod_name, busy=lambda: queue.depth() > 0)
-        reconciler = Reconciler(
-            queue=queue,
+        feed = Feed(lister, usage, jobs, volumes)
+        sync = Sync(kube, settings.watch_namespaces, feed.sources())
+        if await _unless(stop, _filled(sync)) is None:
+            return
+        recorder = Recorder(kube, settings.pod_name, busy=lambda: jobs.depth() > 0)
+        reconcile_job = Reconciler(
+            queue=jobs,
             lister=lister,
             actor=Actor(kube, lister, recorder, timedelta(seconds=settings.refusal_retry_seconds)),
             rules=rules(settings, types, key),
             progress=store,
-            metrics=metrics,
-            resync_seconds=settings.resync_seconds,
-        )
-        sync = Sync(kube, settings.watch_namespaces, sources(queue, lister))
-        await _lead(settings, credentials, queue, lister, sync, reconciler, recorder, elector, stop)
+        ).reconcile
+        volume_reconciler = VolumeReconciler(kube, lister, usage, recorder)
+        queues = ((jobs, lister.jobs.known), (volumes, lister.volumes.known))
+        acting = {
+            "events": recorder.run(),
+            "sweep": sync.run(),
+            "resync": loop.resync(settings.resync_seconds, (sync.sweep, volume_reconciler.sweep), queues),
+            **{f"job-{n}": loop.work(jobs, reconcile_job, metrics, "trainingjob") for n in range(settings.workers)},
+            **{
+                f"volume-{n}": loop.work(volumes, volume_reconciler.reconcile, metrics, "lustrevolume")
+                for n in range(settings.volume_workers)
+            },
+        }
+        if settings.leader_election:
+            acting["lease"] = elector.keep()
+        watches = await watch.start(feed, sync, credentials, settings.pod_name, settings.watch_namespaces)
+        _on_signals(stop)  # kopf has put its own handlers in place of ours
+        await _until_stopped(stop, {asyncio.create_task(part, name=name) for name, part in acting.items()}, watches)
     finally:
         await elector.release()
         await runner.cleanup()
 
 
-async def _lead(
-    settings: Settings,
-    credentials: Credentials,
-    queue: Queue,
-    lister: Lister,
-    sync: Sync,
-    reconciler: Reconciler,
-    recorder: Recorder,
-    elector: Elector,
-    stop: asyncio.Event,
-) -> None:
-    """Watch and reconcile until told to stop. Any part that ends by itself ends the process: a half-alive operator is worse."""
-    if await _unless(stop, _filled(sync)) is None:
-        return
-    watches = await kopf.spawn_tasks(
-        registry=registry(queue, lister, sync, credentials),
-        settings=kopf_settings(),
-        standalone=True,
-        # Without one kopf asks the passwd file for the user's name; uid 65532 has none.
-        identity=cast(Any, settings.pod_name),
-        clusterwide=not settings.watch_namespaces,
-        namespaces=settings.watch_namespaces,
-    )
-    _on_signals(stop)  # kopf has put its own handlers in place of ours
-    acting = {
-        asyncio.create_task(recorder.run(), name="events"),
-        asyncio.create_task(reconciler.resync(sync.sweep), name="resync"),
-        asyncio.create_task(sync.run(), name="sweep"),
-        *(asyncio.create_task(reconciler.work(), name=f"worker-{number}") for number in range(settings.workers)),
-    }
-    if settings.leader_election:
-        acting.add(asyncio.create_task(elector.keep(), name="lease"))
+async def _until_stopped(stop: asyncio.Event, acting: set[asyncio.Task[None]], watches: set[Any]) -> None:
+    """Run until told to stop. Any part that ends by itself ends the process: a half-alive operator is worse."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         done, _ = await asyncio.wait({stopping, *acting, *watches}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,100 +139,16 @@ async def _lead(
     finally:
         # Who acts goes first: the Lease may be another's already. kopf's own way to stop (run_tasks) would wait 5 s for
         # every task of this process, also for those that are not its own.
-        for tasks in ({stopping, *acting}, set(watches)):
+        for tasks in ({stopping, *acting}, watches):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=5)
-
-
-def sources(queue: Queue, lister: Lister) -> tuple[Source, ...]:
-    """What is watched, as the caches see it."""
-    return (
-        Source(names.KIND, lister.see_job, lister.sweep_jobs, queue.add),
-        Source("Pod", lister.see_pod, lister.sweep_pods, queue.add, selector=names.LABEL_JOB),
-    )
-
-
-def registry(queue: Queue, lister: Lister, sync: Sync, credentials: Credentials) -> kopf.OperatorRegistry:
-    """kopf's handlers: two event handlers that only fill the caches and add keys, and the login."""
-    handlers = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=handlers)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        token = credentials.token()
-        return kopf.ConnectionInfo(
-            server=credentials.server,
-            ca_data=credentials.ca_data,
-            certificate_data=credentials.certificate_data,
-            private_key_data=credentials.key_data,
-            scheme="Bearer" if token else None,
-            token=token or None,
-            # A projected token lives an hour and the kubelet renews it at 80 %: log in again before it ends, not after a 401.
-            expiration=datetime.now(UTC) + timedelta(minutes=10) if credentials.token_path else None,
-        )
-
-    @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=handlers)
-    async def job_event(type: str | None, body: kopf.Body, namespace: str | None, name: str, **_: Any) -> None:
-        if type is None:
-            sync.listed()
-        if type == "DELETED":
-            lister.drop_job(body)
-            queue.add((namespace or "", name))
-        elif lister.see_job(body):
-            queue.add((namespace or "", name))
-
-    @kopf.on.event("", "v1", "pods", registry=handlers)
-    async def pod_event(type: str | None, body: kopf.Body, **_: Any) -> None:
-        if type is None:
-            sync.listed()
-        if type == "DELETED":
-            lister.drop_pod(body)
-            queue.add(pod_key(body))
-        elif lister.see_pod(body):
-            queue.add(pod_key(body))
-
-    return handlers
 
 
 def _on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-
-def kopf_settings() -> kopf.OperatorSettings:
-    """Each setting with its reason."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # our recorder posts on transitions; kopf would post its own log lines
-    settings.peering.standalone = True  # the Lease elects, without another CRD
-    # The largest saving on a shared cluster: without it every pod of every team streams by.
-    settings.watching.label_selectors["", "pods"] = names.LABEL_JOB
-    settings.scanning.disabled = True  # no need (and no right) to watch CRDs and namespaces; `Sync.fill` waits for ours
-    settings.watching.chunk_size = 500
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 310
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 10
-    # Nothing of kopf's is ever written to users' objects; if a handler ever did, not under its default prefix.
-    settings.persistence.finalizer = f"{names.GROUP}/kopf"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
-    settings.persistence.diffbase_storage = NoDiffBase()
-    settings.execution.max_workers = 4
-    return settings
-
-
-class NoDiffBase(kopf.DiffBaseStorage):
-    """No memory of what was last handled. kopf asks for it at every event, also where no change handler exists, and its own
-    classes copy the whole object for the answer: a quarter of the operator's CPU time in a burst."""
-
-    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
-        return cast(kopf.BodyEssence, {})
-
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        return None
-
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Nothing is stored."""
 
 
 def rules(settings: Settings, types: Catalogue, key: bytes) -> Rules:
@@ -282,7 +185,7 @@ class ProgressThrottle:
 
 def _phases(lister: Lister) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
-    for key in lister.known():
+    for key in lister.jobs.known():
         if (job := lister.job(key)) is not None:
             counts[key[0], job["status"].get("phase") or "Pending"] += 1
     return counts

@@ -9,7 +9,7 @@ Nothing is retried here: a failed call raises, and the queue brings the key back
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +27,9 @@ _PATHS = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
     "Event": "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+    "PersistentVolume": "/api/v1/persistentvolumes",
+    names.VOLUME_KIND: f"/apis/{names.API_VERSION}/namespaces/{{namespace}}/{names.VOLUME_PLURAL}",
     names.KIND: f"/apis/{names.API_VERSION}/namespaces/{{namespace}}/{names.PLURAL}",
 }
 
@@ -78,7 +81,7 @@ class Kube:
         Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it never takes
         over an object of the same name that is somebody else's: that is a 409 AlreadyExists.
         """
-        path = self._path(body["kind"], body["metadata"]["namespace"])
+        path = self._path(body["kind"], body["metadata"].get("namespace", ""))
         return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", body)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
@@ -94,11 +97,18 @@ class Kube:
         metadata = body["metadata"]
         return await self._request("PUT", self._path(body["kind"], metadata["namespace"], metadata["name"]), body)
 
-    async def patch_status(self, namespace: str, name: str, resource_version: str, patch: Object) -> Object:
-        """Merge-patch the status of a TrainingJob, only if it is still the version the patch was computed from.
-        Returns metadata."""
-        path = self._path(names.KIND, namespace, name) + f"/status?fieldManager={names.FIELD_MANAGER}"
+    async def patch_status(self, kind: str, namespace: str, name: str, resource_version: str, patch: Object) -> Object:
+        """Merge-patch a status, only if the object is still the version the patch was computed from. Returns metadata."""
+        path = self._path(kind, namespace, name) + f"/status?fieldManager={names.FIELD_MANAGER}"
         body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
+        return await self._request("PATCH", path, body, headers=_MERGE_PATCH)
+
+    async def set_finalizers(
+        self, kind: str, namespace: str, name: str, resource_version: str, finalizers: Sequence[str]
+    ) -> Object:
+        """Replace the finalizers of this very version. Returns metadata."""
+        path = self._path(kind, namespace, name) + f"?fieldManager={names.FIELD_MANAGER}"
+        body = {"metadata": {"resourceVersion": resource_version, "finalizers": finalizers}}
         return await self._request("PATCH", path, body, headers=_MERGE_PATCH)
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str, version: str | None = None) -> None:

@@ -13,12 +13,15 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 KIND: Final = "TrainingJob"
 PLURAL: Final = "trainingjobs"
+VOLUME_KIND: Final = "LustreVolume"
+VOLUME_PLURAL: Final = "lustrevolumes"
 
 FIELD_MANAGER: Final = "penstock-operator"
 CONTROLLER: Final = "penstock.dev/operator"
 
 # Labels on every child. `app.kubernetes.io/instance` is left out on purpose: Argo CD tracks by it and would prune our pods.
 LABEL_JOB: Final = "penstock.dev/job-name"
+LABEL_VOLUME: Final = "penstock.dev/volume-name"
 LABEL_ROLE: Final = "penstock.dev/role"
 LABEL_INDEX: Final = "penstock.dev/replica-index"
 LABEL_ATTEMPT: Final = "penstock.dev/attempt"
@@ -43,6 +46,8 @@ RUN_AS: Final = 1000
 # Longest child host name is "<name>-worker-1023-a999": 63 - 17.
 MAX_NAME_LENGTH: Final = 46
 MAX_WORKERS: Final = 1024
+# Labels hold at most 63 characters, and the volume's name is one on its PersistentVolume.
+MAX_VOLUME_NAME_LENGTH: Final = 63
 
 # --- conditions -------------------------------------------------------------------------------------------------------------
 COMPLETE: Final = "Complete"
@@ -51,14 +56,22 @@ RUNNING: Final = "Running"
 SUSPENDED: Final = "Suspended"
 RESTARTING: Final = "Restarting"
 WORKERS_READY: Final = "WorkersReady"
+STORAGE_READY: Final = "StorageReady"
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
+
+# --- conditions of a LustreVolume -------------------------------------------------------------------------------------------
+FILE_SYSTEM_AVAILABLE: Final = "FileSystemAvailable"
+REPOSITORIES_LINKED: Final = "RepositoriesLinked"
+CLAIM_BOUND: Final = "ClaimBound"
+EXPORTED: Final = "Exported"
 
 
 class Phase:
     """`status.phase`: one word for columns, derived from the conditions and the pods."""
 
     PENDING: Final = "Pending"
+    WAITING_FOR_STORAGE: Final = "WaitingForStorage"
     WAITING_FOR_WORKERS: Final = "WaitingForWorkers"
     RUNNING: Final = "Running"
     RESTARTING: Final = "Restarting"
@@ -107,6 +120,49 @@ class Reason:
     NAME_CONFLICT: Final = "NameConflict"
     UNKNOWN_INSTANCE_TYPE: Final = "UnknownInstanceType"
     DOES_NOT_FIT: Final = "DoesNotFitInstanceType"
+    # storage of a job
+    STORAGE_READY: Final = "StorageReady"
+    VOLUME_NOT_FOUND: Final = "VolumeNotFound"
+    VOLUME_NOT_READY: Final = "VolumeNotReady"
+    ZONES_DIFFER: Final = "ZonesDiffer"
+
+
+class VolumePhase:
+    """`status.phase` of a LustreVolume."""
+
+    PENDING: Final = "Pending"
+    CREATING: Final = "Creating"
+    LINKING: Final = "Linking"
+    AVAILABLE: Final = "Available"
+    DELETING: Final = "Deleting"
+    FAILED: Final = "Failed"
+
+
+class VolumeReason:
+    """Condition and event reasons of LustreVolumes; docs/reasons.md explains each."""
+
+    CREATING: Final = "FileSystemCreating"
+    AVAILABLE: Final = "FileSystemAvailable"
+    FAILED: Final = "FileSystemFailed"
+    NOT_FOUND: Final = "FileSystemNotFound"
+    MISCONFIGURED: Final = "FileSystemMisconfigured"
+    LINKING: Final = "Linking"
+    LINKED: Final = "Linked"
+    LINK_FAILED: Final = "LinkFailed"
+    CLAIM_PENDING: Final = "ClaimPending"
+    CLAIM_BOUND: Final = "ClaimBound"
+    NAME_CONFLICT: Final = "NameConflict"
+    INVALID_SPEC: Final = "InvalidSpec"
+    IN_USE: Final = "InUse"
+    UNMOUNTING: Final = "Unmounting"
+    EXPORTING: Final = "Exporting"
+    EXPORTED: Final = "Exported"
+    EXPORT_FAILED: Final = "ExportFailed"
+    DELETING: Final = "DeletingFileSystem"
+    SETTLED: Final = "Settled"
+    CLOUD_UNREACHABLE: Final = "CloudUnreachable"
+    CLOUD_THROTTLED: Final = "CloudThrottled"
+    CLOUD_REFUSED: Final = "CloudRefused"
 
 
 class EventName:

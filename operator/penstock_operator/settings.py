@@ -36,6 +36,9 @@ class Settings:
     workers: int = 16
     """Reconciles at once. One reconcile is one to three API round trips, so 16 keep 64 connections busy in a burst."""
 
+    volume_workers: int = 4
+    """LustreVolumes at once. Each waits for AWS, whose calls are rationed per account."""
+
     api_connections: int = 48
     """Connections to the API server. Measured on two cores: more brings nothing, fewer than 16 costs throughput."""
 

@@ -27,13 +27,20 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [penstock.dev]
   resources: [trainingjobs]
   verbs: [list, watch, delete]
+# Patch: the finalizer that holds a volume until what it paid for is gone.
 - apiGroups: [penstock.dev]
-  resources: [trainingjobs/status]
+  resources: [lustrevolumes]
+  verbs: [list, watch, patch]
+- apiGroups: [penstock.dev]
+  resources: [trainingjobs/status, lustrevolumes/status]
   verbs: [patch]
 # Children say blockOwnerDeletion; admission asks for this right where OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [penstock.dev]
-  resources: [trainingjobs/finalizers]
+  resources: [trainingjobs/finalizers, lustrevolumes/finalizers]
   verbs: [update]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, delete]
@@ -54,14 +61,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{/* Rights of people over TrainingJobs. */}}
 {{- define "penstock.viewRules" -}}
 - apiGroups: [penstock.dev]
-  resources: [trainingjobs, trainingjobs/status]
+  resources: [trainingjobs, trainingjobs/status, lustrevolumes, lustrevolumes/status]
   verbs: [get, list, watch]
 {{- end }}
 
 {{- define "penstock.editRules" -}}
 {{ include "penstock.viewRules" . }}
 - apiGroups: [penstock.dev]
-  resources: [trainingjobs]
+  resources: [trainingjobs, lustrevolumes]
   verbs: [create, update, patch, delete, deletecollection]
 - apiGroups: [penstock.dev]
   resources: [trainingjobs/scale]

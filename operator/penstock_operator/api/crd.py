@@ -1,23 +1,23 @@
-"""The CRD and the API reference page, generated from the pydantic models.
+"""The CRDs and the API reference page, generated from the pydantic models (manifests/generate.py writes them).
 
-`python -m penstock_operator.api.crd [FOLDER]` writes manifests/crds/trainingjobs.penstock.dev.yaml and docs/api.md; a test
-regenerates both and compares. pydantic's JSON schema is not structural (it has $ref, anyOf with null, additionalProperties
-beside properties), so `structural` rewrites it into what apiextensions.k8s.io/v1 accepts.
+pydantic's JSON schema is not structural (it has $ref, anyOf with null, additionalProperties beside properties), so `structural`
+rewrites it into what apiextensions.k8s.io/v1 accepts.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from penstock_operator import names
+from penstock_operator.api import lustrevolume, trainingjob
+from penstock_operator.api.lustrevolume import LustreVolumeSpec, LustreVolumeStatus
 from penstock_operator.api.status import TrainingJobStatus
-from penstock_operator.api.trainingjob import PRINTER_COLUMNS, ROOT_RULES, TrainingJobSpec
+from penstock_operator.api.trainingjob import TrainingJobSpec
 
 Schema = dict[str, Any]
 
@@ -56,21 +56,36 @@ def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
     return built
 
 
-def crd() -> Schema:
-    """The CustomResourceDefinition of TrainingJob as a plain object."""
-    spec, status = structural(TrainingJobSpec), structural(TrainingJobStatus)
-    for field in ("workers", "mpi", "runPolicy"):
-        # An empty object here lets the API server fill in the defaults below it, so users and CEL rules see them.
-        spec["properties"][field]["default"] = {}
-    columns = []
-    for name, kind, path, priority in PRINTER_COLUMNS:
-        columns.append({"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {}))
-    version = {
-        "name": names.VERSION,
-        "served": True,
-        "storage": True,
-        "additionalPrinterColumns": columns,
-        "subresources": {
+@dataclass(frozen=True)
+class Kind:
+    """Everything that decides a CRD."""
+
+    name: str
+    plural: str
+    short: str
+    description: str
+    spec: type[BaseModel]
+    status: type[BaseModel]
+    rules: Sequence[Schema]
+    columns: Sequence[tuple[str, str, str, int]]
+    categories: Sequence[str]
+    subresources: Mapping[str, Schema]
+    # An empty object as default lets the API server fill in the defaults below it, so users and CEL rules see them.
+    opened: Sequence[str] = ()
+
+
+KINDS = (
+    Kind(
+        name=names.KIND,
+        plural=names.PLURAL,
+        short="tj",
+        description="TrainingJob runs one distributed training: N workers, an MPI ring over ssh, one program.",
+        spec=TrainingJobSpec,
+        status=TrainingJobStatus,
+        rules=trainingjob.ROOT_RULES,
+        columns=trainingjob.PRINTER_COLUMNS,
+        categories=("kubeflow", "training"),
+        subresources={
             "status": {},
             "scale": {
                 "specReplicasPath": ".spec.workers.replicas",
@@ -78,9 +93,40 @@ def crd() -> Schema:
                 "labelSelectorPath": ".status.selector",
             },
         },
+        opened=("workers", "mpi", "runPolicy"),
+    ),
+    Kind(
+        name=names.VOLUME_KIND,
+        plural=names.VOLUME_PLURAL,
+        short="lvol",
+        description="LustreVolume is an FSx for Lustre file system with its links to S3 and the claim that pods mount.",
+        spec=LustreVolumeSpec,
+        status=LustreVolumeStatus,
+        rules=lustrevolume.ROOT_RULES,
+        columns=lustrevolume.PRINTER_COLUMNS,
+        categories=("training",),
+        subresources={"status": {}},
+    ),
+)
+
+
+def crd(kind: Kind) -> Schema:
+    """The CustomResourceDefinition of a kind as a plain object."""
+    spec, status = structural(kind.spec), structural(kind.status)
+    for field in kind.opened:
+        spec["properties"][field]["default"] = {}
+    columns = []
+    for name, form, path, priority in kind.columns:
+        columns.append({"name": name, "type": form, "jsonPath": path} | ({"priority": priority} if priority else {}))
+    version = {
+        "name": names.VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": columns,
+        "subresources": dict(kind.subresources),
         "schema": {
             "openAPIV3Schema": {
-                "description": "TrainingJob runs one distributed training: N workers, an MPI ring over ssh, one program.",
+                "description": kind.description,
                 "type": "object",
                 "required": ["spec"],
                 "properties": {
@@ -90,7 +136,7 @@ def crd() -> Schema:
                     "spec": spec,
                     "status": status,
                 },
-                "x-kubernetes-validations": list(ROOT_RULES),
+                "x-kubernetes-validations": list(kind.rules),
             }
         },
     }
@@ -98,43 +144,41 @@ def crd() -> Schema:
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{names.PLURAL}.{names.GROUP}",
+            "name": f"{kind.plural}.{names.GROUP}",
             "labels": {"app.kubernetes.io/name": "penstock", "app.kubernetes.io/part-of": "penstock"},
         },
         "spec": {
             "group": names.GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": names.KIND,
-                "listKind": f"{names.KIND}List",
-                "plural": names.PLURAL,
-                "singular": names.KIND.lower(),
-                "shortNames": ["tj"],
-                "categories": ["kubeflow", "training"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short],
+                "categories": list(kind.categories),
             },
             "versions": [version],
         },
     }
 
 
-def crd_yaml() -> str:
+def crd_yaml(kind: Kind) -> str:
     return "# Generated by `make generate` from operator/penstock_operator/api; do not edit.\n" + yaml.safe_dump(
-        crd(), sort_keys=False, width=150, allow_unicode=True
+        crd(kind), sort_keys=False, width=150, allow_unicode=True
     )
 
 
 def reference() -> str:
     """docs/api.md: one table row per field, in the order of the models."""
-    lines = [
-        "# TrainingJob API reference",
-        "",
-        f"`{names.API_VERSION}`, kind `{names.KIND}`, short name `tj`. Generated by `make generate`; do not edit.",
-    ]
-    for title, model in (("spec", TrainingJobSpec), ("status", TrainingJobStatus)):
-        lines += ["", f"## {title}", "", "| field | type | default | meaning |", "|---|---|---|---|"]
-        lines += list(_rows(structural(model), f"{title}."))
-    lines += ["", "## Rules over the whole object", ""]
-    lines += [f"- {one['message']}" for one in ROOT_RULES]
+    lines = ["# API reference", "", f"`{names.API_VERSION}`. Generated by `make generate`; do not edit."]
+    for kind in KINDS:
+        lines += ["", f"## {kind.name} (`{kind.short}`)", "", kind.description]
+        for title, model in (("spec", kind.spec), ("status", kind.status)):
+            lines += ["", f"### {kind.name} {title}", "", "| field | type | default | meaning |", "|---|---|---|---|"]
+            lines += list(_rows(structural(model), f"{title}."))
+        lines += ["", f"### Rules over the whole {kind.name}", ""]
+        lines += [f"- {one['message']}" for one in kind.rules]
     return "\n".join(lines) + "\n"
 
 
@@ -175,14 +219,3 @@ def _meaning(field: Schema) -> str:
     ]
     parts = [field.get("description", ""), *(f"Rule: {one}." for one in rules), *([", ".join(bounds) + "."] if bounds else [])]
     return " ".join(part for part in parts if part).replace("|", "\\|").replace("\n", " ")
-
-
-def main(root: Path) -> None:
-    (root / "manifests/crds").mkdir(parents=True, exist_ok=True)
-    (root / f"manifests/crds/{names.PLURAL}.{names.GROUP}.yaml").write_text(crd_yaml())
-    (root / "docs").mkdir(exist_ok=True)
-    (root / "docs/api.md").write_text(reference())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

@@ -103,13 +103,14 @@ class TrainingJobStatus(ApiModel):
     phase: str | None = Field(
         default=None,
         max_length=64,
-        description="One word, derived: Pending, WaitingForWorkers, Running, Restarting, Suspended, Complete or Failed.",
+        description="One word, derived: Pending, WaitingForStorage, WaitingForWorkers, Running, Restarting, Suspended, "
+        "Complete or Failed.",
     )
     reason: str | None = Field(default=None, max_length=256, description="Why the phase is what it is.")
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=16,
-        description="Complete, Failed, Running, Suspended, Restarting, WorkersReady, Reconciling, Stalled.",
+        description="Complete, Failed, Running, Suspended, Restarting, StorageReady, WorkersReady, Reconciling, Stalled.",
         json_schema_extra=extension(list_type="map", list_map_keys=["type"]),
     )
     start_time: Timestamp | None = Field(default=None, description="When the job became active (again, after a suspension).")

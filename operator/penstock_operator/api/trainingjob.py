@@ -167,6 +167,11 @@ class Volume(ApiModel):
     )
     sub_path: str | None = Field(default=None, max_length=1024, description="Path inside the volume.")
     read_only: bool = Field(default=False, description="Mount read-only.")
+    lustre_volume: Annotated[str, StringConstraints(min_length=1, max_length=names.MAX_VOLUME_NAME_LENGTH)] | None = Field(
+        default=None,
+        description="Name of a LustreVolume in the job's namespace. No pod is asked for before it is available; workers run in "
+        "its zone.",
+    )
     persistent_volume_claim: OpenObject | None = Field(default=None, description="`{claimName: …}`, in the job's namespace.")
     empty_dir: OpenObject | None = Field(default=None, description="Scratch space, one for each pod.")
     config_map: OpenObject | None = Field(default=None, description="`{name: …}`, as in a pod.")
@@ -175,6 +180,8 @@ class Volume(ApiModel):
     @property
     def source(self) -> dict[str, Any]:
         """The pod volume's source, as a pod spec wants it."""
+        if self.lustre_volume is not None:
+            return {"persistentVolumeClaim": {"claimName": self.lustre_volume}}
         for key, value in (
             ("persistentVolumeClaim", self.persistent_volume_claim),
             ("emptyDir", self.empty_dir),
@@ -259,9 +266,9 @@ class TrainingJobSpec(ApiModel):
                 "two volumes have the same mountPath; each needs its own",
             ),
             rule(
-                "self.all(v, [has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), has(v.secret)]"
-                ".filter(x, x).size() == 1)",
-                "each volume needs exactly one of persistentVolumeClaim, emptyDir, configMap, secret",
+                "self.all(v, [has(v.lustreVolume), has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), "
+                "has(v.secret)].filter(x, x).size() == 1)",
+                "each volume needs exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret",
             ),
             list_type="map",
             list_map_keys=["name"],

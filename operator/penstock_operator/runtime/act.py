@@ -11,15 +11,16 @@ import asyncio
 from datetime import datetime, timedelta
 
 from penstock_operator import names
+from penstock_operator.conditions import difference
 from penstock_operator.kube import ApiError, Kube
 from penstock_operator.names import Reason
-from penstock_operator.runtime.lister import Lister, SlimJob
+from penstock_operator.runtime.lister import Lister
+from penstock_operator.runtime.objects import Slim
 from penstock_operator.runtime.queue import Key
 from penstock_operator.runtime.recorder import Recorder
 from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal
-from penstock_operator.trainingjob.status import difference
 from penstock_operator.trainingjob.verdict import Plan, Removal
 
 
@@ -37,7 +38,7 @@ class Actor:
     def __init__(self, kube: Kube, lister: Lister, recorder: Recorder, refusal_retry: timedelta) -> None:
         self._kube, self._lister, self._recorder, self._refusal_retry = kube, lister, recorder, refusal_retry
 
-    async def act(self, key: Key, job: SlimJob, plan: Plan, now: datetime) -> Refusal | None:
+    async def act(self, key: Key, job: Slim, plan: Plan, now: datetime) -> Refusal | None:
         """Do what the plan says. Returns a refusal when a child was not taken; an ApiError may be tried again."""
         if plan.remove_job:
             await self._remove_job(key, job)
@@ -53,19 +54,19 @@ class Actor:
         launcher = bool(pods) and pods[0]["metadata"]["labels"][names.LABEL_ROLE] == names.ROLE_LAUNCHER
         return Refusal(refused.reason, refused.message, now + self._refusal_retry, launcher)
 
-    async def _write_status(self, key: Key, job: SlimJob, plan: Plan) -> None:
+    async def _write_status(self, key: Key, job: Slim, plan: Plan) -> None:
         if plan.status is None:
             return
         old = job["status"]
         patch = difference(old, plan.status)
         if not patch:
             return
-        written = await self._kube.patch_status(*key, job["metadata"]["resourceVersion"], patch)
-        self._lister.wrote(key, job, written["metadata"], plan.status)
+        written = await self._kube.patch_status(names.KIND, *key, job["metadata"]["resourceVersion"], patch)
+        self._lister.jobs.wrote(key, job, written["metadata"], plan.status)
         for event in events(old, plan.status):
             self._recorder.record(job, event)
 
-    async def _create_all(self, key: Key, job: SlimJob, children: list[Child]) -> Refused | None:
+    async def _create_all(self, key: Key, job: Slim, children: list[Child]) -> Refused | None:
         """Create in parallel. Returns a refusal; any other trouble is raised once all have answered."""
         results = await asyncio.gather(*(self._create(key, job, child) for child in children), return_exceptions=True)
         for result in results:
@@ -73,7 +74,7 @@ class Actor:
                 raise result
         return next((result for result in results if isinstance(result, Refused)), None)
 
-    async def _create(self, key: Key, job: SlimJob, child: Child) -> None:
+    async def _create(self, key: Key, job: Slim, child: Child) -> None:
         kind, name = child["kind"], child["metadata"]["name"]
         try:
             made = await self._kube.create(child)
@@ -87,7 +88,7 @@ class Actor:
         if kind == "Pod":
             self._lister.created(key, made)
 
-    async def _check_ours(self, key: Key, job: SlimJob, kind: str, name: str) -> None:
+    async def _check_ours(self, key: Key, job: Slim, kind: str, name: str) -> None:
         """A namesake is ours when its controller is this very job. A Secret's name holds the job's uid, so it is."""
         if kind == "Secret":
             return
@@ -114,7 +115,7 @@ class Actor:
                 raise
         self._lister.removed(key, removal.pod)
 
-    async def _remove_job(self, key: Key, job: SlimJob) -> None:
+    async def _remove_job(self, key: Key, job: Slim) -> None:
         metadata = job["metadata"]
         try:  # the version too: its time to live may just have been changed
             await self._kube.delete(names.KIND, *key, uid=metadata["uid"], version=metadata["resourceVersion"])

@@ -53,7 +53,7 @@ class Cache(Generic[View]):
     def get(self, key: Key) -> list[View]:
         return [view for _, view in self._entries.get(key, {}).values()]
 
-    def keys(self) -> list[Key]:
+    def known(self) -> list[Key]:
         return list(self._entries)
 
     def sweep(self, alive: Set[str], version: int) -> list[Key]:

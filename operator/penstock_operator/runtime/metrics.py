@@ -33,15 +33,15 @@ class Metrics:
         self._registry.register(_Live(queue_depth, queue_oldest, requests, phases, is_leader))
 
     @contextlib.contextmanager
-    def reconcile(self) -> Iterator[None]:
+    def reconcile(self, controller: str) -> Iterator[None]:
         """Count and time one reconcile; an exception counts as an error and goes on."""
         begun, result = perf_counter(), "error"
         try:
             yield
             result = "success"
         finally:
-            self._reconciles.labels("trainingjob", result).inc()
-            self._seconds.labels("trainingjob").observe(perf_counter() - begun)
+            self._reconciles.labels(controller, result).inc()
+            self._seconds.labels(controller).observe(perf_counter() - begun)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

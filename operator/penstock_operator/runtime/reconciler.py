@@ -1,25 +1,18 @@
-"""The loop: take a key, observe, plan, act. Everything that decides is in `trainingjob`; everything here only moves.
-
-Failures never leave the loop: an API error or a bug brings the key back with back-off, is counted and logged once with its
-cause, and the other keys go on.
-"""
+"""One reconcile of a TrainingJob: observe, plan, act. What decides is in `trainingjob`; everything here only moves."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from penstock_operator.kube import ApiError, ApiUnreachable
 from penstock_operator.runtime.act import Actor
 from penstock_operator.runtime.lister import Lister
-from penstock_operator.runtime.metrics import Metrics
 from penstock_operator.runtime.queue import Key, Queue
-from penstock_operator.trainingjob.observe import Observed, Refusal, job_from
+from penstock_operator.runtime.usage import volumes_of
+from penstock_operator.trainingjob.observe import Observed, Refusal, job_from, storage_from
 from penstock_operator.trainingjob.plan import plan
 from penstock_operator.trainingjob.verdict import Rules
 
@@ -60,7 +53,7 @@ def _spec(body: Mapping[str, Any]) -> str:
 
 
 class Reconciler:
-    """Workers over one queue."""
+    """Brings jobs forward; loop.py calls it for each key."""
 
     def __init__(
         self,
@@ -70,33 +63,11 @@ class Reconciler:
         actor: Actor,
         rules: Rules,
         progress: ProgressSource,
-        metrics: Metrics,
-        resync_seconds: float,
     ) -> None:
         self._queue, self._lister, self._actor, self._rules = queue, lister, actor, rules
-        self._progress, self._metrics, self._resync_seconds = progress, metrics, resync_seconds
+        self._progress = progress
         self._refusals = Refusals()
         self._uids: dict[Key, str] = {}
-
-    async def work(self) -> None:
-        """One worker; run as many as should reconcile at once."""
-        while True:
-            key = await self._queue.take()
-            try:
-                with self._metrics.reconcile():
-                    again = await self.reconcile(key)
-            except (ApiError, ApiUnreachable) as error:
-                pause = self._queue.failed(key)
-                conflict = isinstance(error, ApiError) and error.reason == "Conflict"
-                level = logging.DEBUG if conflict else logging.WARNING
-                log.log(level, "%s; again in %.1f s", error, pause, extra={"job": "/".join(key)})
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                pause = self._queue.failed(key)
-                log.exception("a bug in the operator; again in %.1f s", pause, extra={"job": "/".join(key)})
-            else:
-                self._queue.done(key, again=again)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one job forward. Returns the seconds after which a clock needs another look, or None."""
@@ -118,21 +89,17 @@ class Reconciler:
             return 0.0
         return decided.again.total_seconds() if decided.again is not None else None
 
-    async def resync(self, sweep: Callable[[], Awaitable[None]]) -> None:
-        """Sweep the caches and add every key now and then, spread over time: heals whatever an event did not tell."""
-        while True:
-            await asyncio.sleep(self._resync_seconds)
-            try:
-                await sweep()
-            except (ApiError, ApiUnreachable) as error:
-                log.warning("resync: %s; next time", error)
-            for key in self._lister.known():
-                self._queue.add_after(key, random.uniform(0, self._resync_seconds * 0.2))
-
     def _observe(self, key: Key, body: Mapping[str, Any]) -> Observed:
         job = job_from(body)
         refusal = self._refusals.of(key, body)
-        return Observed(job=job, pods=self._lister.pods(key), refusal=refusal, progress=self._progress.latest(job.uid))
+        volumes = {name: self._lister.volumes.get((namespace, name)) for namespace, name in volumes_of(body)}
+        return Observed(
+            job=job,
+            pods=self._lister.pods(key),
+            refusal=refusal,
+            progress=self._progress.latest(job.uid),
+            storage={name: storage_from(found) for name, found in volumes.items() if found is not None},
+        )
 
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from penstock_operator import names
+from penstock_operator.events import Event
 from penstock_operator.kube import ApiError, ApiUnreachable, Kube, Object
-from penstock_operator.runtime.lister import SlimJob
-from penstock_operator.trainingjob.events import Event
+from penstock_operator.runtime.objects import Slim
 
 log = logging.getLogger("penstock.events")
 
@@ -29,12 +29,11 @@ class Recorder:
         self._pending: deque[Object] = deque(maxlen=limit)
         self._wake = asyncio.Event()
 
-    def record(self, job: SlimJob, event: Event) -> None:
+    def record(self, about: Slim, event: Event, kind: str = names.KIND) -> None:
         """Queue one event; returns at once."""
-        log.info(
-            "%s: %s", event.reason, event.message, extra={"job": f"{job['metadata']['namespace']}/{job['metadata']['name']}"}
-        )
-        self._pending.append(event_object(job, event, self._instance, datetime.now(UTC)))
+        where = f"{about['metadata']['namespace']}/{about['metadata']['name']}"
+        log.info("%s: %s", event.reason, event.message, extra={"job" if kind == names.KIND else "volume": where})
+        self._pending.append(event_object(about, event, self._instance, datetime.now(UTC), kind))
         self._wake.set()
 
     async def run(self) -> None:
@@ -57,9 +56,9 @@ class Recorder:
                 log.warning("event %s not posted: %s", body["reason"], error)
 
 
-def event_object(job: SlimJob, event: Event, instance: str, now: datetime) -> Object:
+def event_object(about: Slim, event: Event, instance: str, now: datetime, kind: str = names.KIND) -> Object:
     """The Event. Its name follows from what it says about which version, so that a repeated post is one event."""
-    metadata = job["metadata"]
+    metadata = about["metadata"]
     seed = "/".join((metadata["uid"], metadata["resourceVersion"], event.reason, event.message))
     return {
         "apiVersion": "events.k8s.io/v1",
@@ -77,7 +76,7 @@ def event_object(job: SlimJob, event: Event, instance: str, now: datetime) -> Ob
         "note": event.message.encode()[:1024].decode(errors="ignore"),  # the API's limit counts bytes
         "regarding": {
             "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
+            "kind": kind,
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],

@@ -63,7 +63,7 @@ class Sync:
             alive: set[str] = set()
             versions = []
             async for page in self._pages(source, metadata_only=True):
-                alive.update(item["metadata"]["uid"] for item in page["items"])
+                alive.update(item["metadata"]["uid"] for item in page["items"] or ())
                 versions.append(int(page["metadata"]["resourceVersion"]))
             for key in source.sweep(alive, min(versions)):
                 source.changed(key)
@@ -71,7 +71,7 @@ class Sync:
     async def _fill(self) -> None:
         for source in self._sources:
             async for page in self._pages(source, metadata_only=False):
-                for item in page["items"]:
+                for item in page["items"] or ():
                     source.see(item)
 
     async def _pages(self, source: Source, *, metadata_only: bool) -> AsyncIterator[dict[str, Any]]:

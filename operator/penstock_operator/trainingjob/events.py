@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from penstock_operator import names
+from penstock_operator.conditions import condition, is_true
+from penstock_operator.events import Event
 from penstock_operator.names import EventName
-from penstock_operator.trainingjob.status import condition, is_true
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    kind: Literal["Normal", "Warning"]
-    reason: str
-    message: str
 
 
 def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:

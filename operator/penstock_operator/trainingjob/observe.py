@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
 from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
+from penstock_operator.conditions import parse_time
 
 # Reasons with which Kubernetes itself ends a pod; none is the program's fault.
 # Source: kubelet eviction and shutdown managers, pod garbage collector, scheduler preemption.
@@ -76,7 +77,7 @@ class PodView:
     gone_at: datetime | None = None
     """When a pod that is being deleted is killed at the latest (its deletionTimestamp)."""
     removed_at: datetime | None = None
-    """When its deletion was asked for."""
+    """When its deletion was asked for, where that is known."""
     spec_hash: str = ""
     """Fingerprint of the spec it was made from; empty where it has none."""
     unprepared_since: datetime | None = None
@@ -120,6 +121,16 @@ class PodView:
         return not self.deleting or (
             self.finished_at is not None and self.removed_at is not None and self.finished_at < self.removed_at
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A LustreVolume as its jobs see it. `reason` and `message` say why it cannot be mounted yet."""
+
+    available: bool
+    zone: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,8 @@ class Observed:
     pods: tuple[PodView, ...] = ()
     refusal: Refusal | None = None
     progress: Mapping[str, Any] | None = None
+    storage: Mapping[str, Storage] = field(default_factory=dict)
+    """LustreVolumes that the job names, by name; one that does not exist is not in it."""
     workers: tuple[PodView, ...] = field(init=False, default=())
     launchers: tuple[PodView, ...] = field(init=False, default=())
 
@@ -192,16 +205,6 @@ class Observed:
     def outdated(self, pod: PodView) -> bool:
         """Made from another spec than today's: it may not share a ring with pods made from this one."""
         return bool(pod.spec_hash) and self.job.spec is not None and pod.spec_hash != self.job.fingerprint
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """RFC 3339 to an aware datetime."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 with whole seconds, as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def job_from(body: Mapping[str, Any]) -> Job:
@@ -227,6 +230,22 @@ def job_from(body: Mapping[str, Any]) -> Job:
     )
 
 
+def storage_from(volume: Mapping[str, Any]) -> Storage:
+    """What a job needs to know of a LustreVolume object."""
+    status = volume.get("status") or {}
+    going = "deletionTimestamp" in volume["metadata"]
+    why = (names.STALLED, names.RECONCILING)
+    told: Mapping[str, Any] = next(
+        (one for one in status.get("conditions", ()) if one["type"] in why and one["status"] == "True"), {}
+    )
+    return Storage(
+        available=status.get("phase") == names.VolumePhase.AVAILABLE and not going,
+        zone=status.get("zone") or "",
+        reason=status.get("reason") or names.VolumePhase.PENDING,
+        message="it is being deleted" if going else told.get("message") or "",
+    )
+
+
 def pod_view(body: Mapping[str, Any]) -> PodView:
     """Reduce a pod to what decisions need."""
     metadata, status = body["metadata"], body.get("status") or {}
@@ -242,7 +261,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     # While init containers run the main one waits with PodInitializing, whatever keeps them; once it runs, none does.
     waiting = {} if ended or running else _first_waiting(initial) or state.get("waiting") or {}
     scheduled = conditions.get("PodScheduled", {})
-    gone_at = parse_time(metadata.get("deletionTimestamp"))
+    gone_at, grace = parse_time(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -253,7 +272,8 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         phase=status.get("phase") or "Pending",
         deleting="deletionTimestamp" in metadata,
         gone_at=gone_at,
-        removed_at=gone_at - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0) if gone_at else None,
+        # Once the containers have ended the kubelet deletes again, with 0: when the deletion was asked for is no longer told.
+        removed_at=gone_at - timedelta(seconds=grace) if gone_at and grace else None,
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP") or "",
         node=(body.get("spec") or {}).get("nodeName") or "",

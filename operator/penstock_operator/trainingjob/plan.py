@@ -16,13 +16,15 @@ from datetime import datetime, timedelta
 
 from penstock_operator import names
 from penstock_operator.api.trainingjob import CleanPodPolicy, TrainingJobSpec
+from penstock_operator.conditions import Status, condition, format_time
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.children.launcher import build_launcher
+from penstock_operator.trainingjob.children.merge import merge
 from penstock_operator.trainingjob.children.ring import build_network_policy, build_secret
 from penstock_operator.trainingjob.children.worker import build_worker
 from penstock_operator.trainingjob.hardware import Fitted, fit
-from penstock_operator.trainingjob.observe import Job, Observed, PodView, format_time
+from penstock_operator.trainingjob.observe import Job, Observed, PodView
 from penstock_operator.trainingjob.policies.launcher import launcher_outcome, launcher_succeeded
 from penstock_operator.trainingjob.policies.lifetime import (
     backoff_left,
@@ -32,9 +34,10 @@ from penstock_operator.trainingjob.policies.lifetime import (
     time_to_live_left,
 )
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
+from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
-from penstock_operator.trainingjob.status import Status, begin, condition, finish, set_condition
-from penstock_operator.trainingjob.verdict import Finish, Plan, Removal, Restart, Rules, Stall, Wait
+from penstock_operator.trainingjob.status import begin, finish, set_condition
+from penstock_operator.trainingjob.verdict import Finish, Hold, Plan, Removal, Restart, Rules, Stall, Wait
 
 
 def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
@@ -63,7 +66,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         observed = replace(observed, pods=tuple(replace(pod, spec_hash="") for pod in observed.pods))
     if job.attempt == 0:
         job = replace(job, status={**job.status, "attempt": 1, "startTime": format_time(now)})
-    observed = replace(observed, job=job)
+    observed = replace(observed, job=_beside_its_data(job, observed))
     verdict = (
         deadline_passed(job, now)
         or launcher_outcome(observed, rules, now)
@@ -71,6 +74,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         or dead_worker(observed)
         or misfit
         or resized(observed)
+        or storage_missing(observed)
         or _refused(observed, now)
         or startup_error(observed, rules, now)
     )
@@ -81,9 +85,20 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
             return _restart(observed, verdict, rules, now)
         case Stall():
             return _stall(observed, verdict, now)
+        case Hold():
+            return _hold(observed, verdict, now)
         case Wait():
             return Plan(again=verdict.wait)
     return _build(observed, rules, now)
+
+
+def _beside_its_data(job: Job, observed: Observed) -> Job:
+    zone = zone_layer(observed)
+    if not zone:
+        return job
+    return replace(
+        job, layers={role: merge(job.layers.get(role, {}), zone) for role in (names.ROLE_WORKER, names.ROLE_LAUNCHER)}
+    )
 
 
 # --- building the ring ------------------------------------------------------------------------------------------------------
@@ -107,6 +122,8 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     if not (
         missing and job.is_true(names.STALLED)
     ):  # a refused job stays Stalled until a try succeeds: one write, not two a try
+        if volumes_of(spec):
+            set_condition(status, job, names.STORAGE_READY, True, Reason.STORAGE_READY, "every LustreVolume is available", now)
         _describe_workers(status, observed, spec, missing, ready, now)
         _describe_launcher(status, observed, now)
     return Plan(
@@ -156,10 +173,7 @@ def _describe_workers(
         reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {spec.workers.replicas} workers"
     else:
         reason, message = Reason.WAITING_FOR_WORKERS, f"{count} of {spec.workers.replicas} workers are Ready"
-    if condition(status, names.WORKERS_READY) is None:
-        # Introduced as False on purpose: from here on tools can wait for it to become True.
-        status["conditions"].append({"type": names.WORKERS_READY, "status": "False", "lastTransitionTime": format_time(now)})
-    set_condition(status, job, names.WORKERS_READY, ready, reason, message, now)
+    set_condition(status, job, names.WORKERS_READY, ready, reason, message, now, introduce=True)
 
 
 def _describe_launcher(status: Status, observed: Observed, now: datetime) -> None:
@@ -197,6 +211,15 @@ def _refused(observed: Observed, now: datetime) -> Stall | None:
         return None
     first = observed.job.condition(names.RUNNING) is None
     return Stall(refusal.reason, refusal.message, give_back=first and not refusal.launcher, wait=refusal.until - now)
+
+
+def _hold(observed: Observed, verdict: Hold, now: datetime) -> Plan:
+    """Nothing is made before the storage is there."""
+    status = begin(observed.job)
+    set_condition(status, observed.job, names.STORAGE_READY, False, verdict.reason, verdict.message, now, introduce=True)
+    set_condition(status, observed.job, names.RECONCILING, True, verdict.reason, verdict.message, now)
+    set_condition(status, observed.job, names.STALLED, False, verdict.reason, "", now)
+    return Plan(status=finish(status, observed), again=deadline_left(observed.job, now))
 
 
 def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:

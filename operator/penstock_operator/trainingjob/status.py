@@ -6,45 +6,19 @@ equal input gives no write. Only `set_condition` sets a transition time, and onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from penstock_operator import names
+from penstock_operator import conditions, names
+from penstock_operator.conditions import Status, condition, is_true
 from penstock_operator.names import Phase, Reason
-from penstock_operator.trainingjob.observe import Job, Observed, format_time
-
-Status = dict[str, Any]
-
-_ORDER = (
-    names.COMPLETE,
-    names.FAILED,
-    names.RUNNING,
-    names.SUSPENDED,
-    names.RESTARTING,
-    names.WORKERS_READY,
-    names.RECONCILING,
-    names.STALLED,
-)
+from penstock_operator.trainingjob.observe import Job, Observed
 
 
-def set_condition(status: Status, job: Job, kind: str, value: bool, reason: str, message: str, now: datetime) -> None:
-    """Set one condition. A condition that was never there is not introduced as False: absent means the same."""
-    conditions = {one["type"]: one for one in status.get("conditions", ())}
-    before = conditions.get(kind)
-    text = "True" if value else "False"
-    if before is None and not value:
-        return
-    flipped = before is None or before["status"] != text
-    conditions[kind] = {
-        "type": kind,
-        "status": text,
-        "observedGeneration": job.generation,
-        "lastTransitionTime": format_time(now) if flipped or before is None else before["lastTransitionTime"],
-        "reason": reason,
-        "message": message[:4096],
-    }
-    status["conditions"] = [conditions[one] for one in _ORDER if one in conditions]
+def set_condition(
+    status: Status, job: Job, kind: str, value: bool, reason: str, message: str, now: datetime, *, introduce: bool = False
+) -> None:
+    """Set one condition of a job."""
+    conditions.set_condition(status, job.generation, kind, value, reason, message, now, introduce=introduce)
 
 
 def begin(job: Job) -> Status:
@@ -52,15 +26,6 @@ def begin(job: Job) -> Status:
     status = dict(job.status)
     status["conditions"] = [{**one, "observedGeneration": job.generation} for one in status.get("conditions", ())]
     return status
-
-
-def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
-    return next((one for one in status.get("conditions", ()) if one["type"] == kind), None)
-
-
-def is_true(status: Mapping[str, Any], kind: str) -> bool:
-    found = condition(status, kind)
-    return found is not None and found["status"] == "True"
 
 
 def finish(status: Status, observed: Observed) -> Status:
@@ -94,6 +59,9 @@ def _phase(status: Status, observed: Observed) -> tuple[str, str]:
     stalled, restarting = condition(status, names.STALLED), condition(status, names.RESTARTING)
     if stalled and stalled["status"] == "True":
         return Phase.PENDING, stalled["reason"]
+    storage = condition(status, names.STORAGE_READY)
+    if storage and storage["status"] == "False":
+        return Phase.WAITING_FOR_STORAGE, storage["reason"]
     if restarting and restarting["status"] == "True":
         return Phase.RESTARTING, restarting["reason"]
     ring = observed.ring
@@ -139,17 +107,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON merge patch from `old` to `new`; lists are replaced whole, vanished keys become null. Empty when equal."""
-    patch: dict[str, Any] = {}
-    for key in old.keys() | new.keys():
-        before, after = old.get(key), new.get(key)
-        if before == after:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            patch[key] = difference(before, after)
-        else:
-            patch[key] = after
-    return patch

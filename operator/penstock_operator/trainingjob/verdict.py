@@ -57,13 +57,21 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Storage is on its way; nothing is made before it is there."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to decide before this time has passed."""
 
     wait: timedelta
 
 
-Verdict = Finish | Restart | Stall | Wait
+Verdict = Finish | Restart | Stall | Hold | Wait
 
 
 @dataclass(frozen=True, slots=True)

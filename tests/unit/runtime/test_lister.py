@@ -26,33 +26,33 @@ def phase(lister: Lister) -> str:
 
 def test_a_status_we_wrote_counts_until_the_watch_shows_a_newer_one() -> None:
     lister = Lister()
-    lister.see_job(job("10", "Pending"))
-    lister.wrote(KEY, job("10", "Pending"), {"uid": "u", "resourceVersion": "12"}, {"phase": "Running"})
+    lister.jobs.see(job("10", "Pending"))
+    lister.jobs.wrote(KEY, job("10", "Pending"), {"uid": "u", "resourceVersion": "12"}, {"phase": "Running"})
     assert phase(lister) == "Running"
-    assert not lister.see_job(job("12", "Running"))
-    assert lister.see_job(job("13", "Failed"))
+    assert not lister.jobs.see(job("12", "Running"))
+    assert lister.jobs.see(job("13", "Failed"))
     assert phase(lister) == "Failed"
 
 
 def test_an_event_older_than_what_is_known_changes_nothing() -> None:
     lister = Lister()
-    lister.see_job(job("13", "Failed"))
-    lister.see_job(job("10", "Pending"))
+    lister.jobs.see(job("13", "Failed"))
+    lister.jobs.see(job("10", "Pending"))
     assert phase(lister) == "Failed"
 
 
 def test_a_job_made_anew_under_its_old_name_starts_anew() -> None:
     lister = Lister()
-    lister.see_job(job("10", "Failed"))
-    lister.wrote(KEY, job("10", "Failed"), {"uid": "u", "resourceVersion": "11"}, {"phase": "Failed"})
-    lister.see_job(job("20", "", uid="v"))
-    lister.drop_job(job("15", "Failed"))
+    lister.jobs.see(job("10", "Failed"))
+    lister.jobs.wrote(KEY, job("10", "Failed"), {"uid": "u", "resourceVersion": "11"}, {"phase": "Failed"})
+    lister.jobs.see(job("20", "", uid="v"))
+    lister.jobs.drop(job("15", "Failed"))
     assert phase(lister) == ""
 
 
 def test_a_pod_we_created_is_there_before_its_event() -> None:
     lister = Lister()
-    lister.see_job(job("1", ""))
+    lister.jobs.see(job("1", ""))
     lister.created(KEY, pod("w0"))
     assert [one.name for one in lister.pods(KEY)] == ["w0"]
     assert not lister.see_pod(pod("w0", "5"))
@@ -64,17 +64,17 @@ def test_a_pod_we_created_is_there_before_its_event() -> None:
 
 def test_a_job_that_is_gone_takes_its_memory_along() -> None:
     lister = Lister()
-    lister.see_job(job("10", "Pending"))
+    lister.jobs.see(job("10", "Pending"))
     lister.created(KEY, pod("w0"))
-    lister.drop_job(job("11", "Pending"))
+    lister.jobs.drop(job("11", "Pending"))
     assert lister.job(KEY) is None
     assert lister.pods(KEY) == ()
-    assert lister.known() == []
+    assert lister.jobs.known() == []
 
 
 def test_a_pod_deleted_while_the_watch_was_away_is_swept() -> None:
     lister = Lister()
-    lister.see_job(job("1", ""))
+    lister.jobs.see(job("1", ""))
     for name in ("w0", "w1"):
         lister.see_pod(pod(name, "5"))
     lister.created(KEY, pod("w2", "6"))
@@ -84,7 +84,7 @@ def test_a_pod_deleted_while_the_watch_was_away_is_swept() -> None:
 
 def test_a_pod_newer_than_the_list_is_not_swept() -> None:
     lister = Lister()
-    lister.see_job(job("1", ""))
+    lister.jobs.see(job("1", ""))
     lister.see_pod(pod("w0", "21"))
     lister.created(KEY, pod("w1", "22"))
     assert lister.sweep_pods(set(), 20) == []

@@ -7,10 +7,10 @@ from typing import Any
 
 from penstock_operator import names
 from penstock_operator.cloud.catalogue import load
+from penstock_operator.conditions import condition
 from penstock_operator.trainingjob.children.common import Surroundings
 from penstock_operator.trainingjob.observe import Observed, PodView, Refusal, job_from, pod_view
 from penstock_operator.trainingjob.plan import plan
-from penstock_operator.trainingjob.status import condition
 from penstock_operator.trainingjob.verdict import Plan, Rules
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from simulation import NOW, Simulation
 
 from penstock_operator import names
+from penstock_operator.conditions import difference
 from penstock_operator.trainingjob.observe import Refusal
-from penstock_operator.trainingjob.status import difference
 
 
 def test_a_new_job_gets_its_secret_policy_and_all_workers_at_once() -> None:

@@ -77,8 +77,12 @@ def test_a_program_that_saves_and_exits_0_because_it_was_told_to_go_has_not_succ
     job.deleting("digits-launcher", grace=30)
     job.later(2)
     job.ended("digits-launcher", 0)
+    seen_at_once = job.plan()
+    job.later(1)
+    job.deleting("digits-launcher", grace=0)  # the kubelet's own, last deletion
     job.settle()
     assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
+    assert (seen_at_once.status or {})["restarts"] == {"code": 0, "infrastructure": 1}
 
 
 def test_a_program_that_ended_before_its_pod_was_deleted_has_succeeded() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from penstock_operator.conditions import parse_time
 from penstock_operator.names import Reason
-from penstock_operator.trainingjob.observe import Job, parse_time
+from penstock_operator.trainingjob.observe import Job
 from penstock_operator.trainingjob.status import duration
 from penstock_operator.trainingjob.verdict import Finish, Rules
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from penstock_operator import names
+from penstock_operator.conditions import parse_time
 from penstock_operator.names import Reason
-from penstock_operator.trainingjob.observe import Observed, PodView, parse_time
+from penstock_operator.trainingjob.observe import Observed, PodView
 from penstock_operator.trainingjob.verdict import Finish, Rules, Stall, Verdict
 
 _IMAGE = {

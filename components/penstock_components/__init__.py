@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines components and the plain library behind them."""

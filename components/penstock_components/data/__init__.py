@@ -1,0 +1,1 @@
+"""From labelled images to shards of arrays that a training job reads."""

@@ -1,0 +1,1 @@
+"""Labelled images become train, validation and test shards."""

@@ -1,0 +1,1 @@
+"""Models in service: behind an endpoint, or over a folder of data."""

@@ -1,0 +1,1 @@
+"""A model behind an endpoint, replaced without a gap."""

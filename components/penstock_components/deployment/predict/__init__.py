@@ -1,0 +1,1 @@
+"""A model over a folder of shards."""

@@ -1,0 +1,20 @@
+"""The one error of the components: something a user can put right.
+
+Its message names the field or object, what was found and what to do. Anything else that is raised is a bug or an outage, and
+is let through with its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ComponentError(ValueError):
+    """Wrong input, a missing object, or a remote job that failed; the message says what to do."""
+
+
+def several(head: str, problems: Iterable[str], shown: int = 10) -> ComponentError:
+    """One error for many problems: the first `shown` of them a line each, then how many more there are."""
+    lines = list(problems)
+    more = [f"  and {len(lines) - shown} more"] if len(lines) > shown else []
+    return ComponentError("\n".join([head, *(f"  {line}" for line in lines[:shown]), *more]))

@@ -1,0 +1,1 @@
+"""Labels for data: asked from people, and made one from several answers."""

@@ -1,0 +1,1 @@
+"""Image classification by people, through SageMaker Ground Truth."""

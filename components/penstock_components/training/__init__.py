@@ -1,0 +1,1 @@
+"""Training on the cluster, as steps of a pipeline."""

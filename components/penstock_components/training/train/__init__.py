@@ -1,0 +1,1 @@
+"""One distributed training: a TrainingJob from start to the exported model."""

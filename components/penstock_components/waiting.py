@@ -1,0 +1,128 @@
+"""Waiting for a remote job: ask now and then, log what changed, give up after a deadline or a standstill, stop it on SIGTERM.
+
+`poll` decides nothing about jobs: what is asked, when it is over and what counts as progress are functions of the caller.
+Kubernetes ends a pod with SIGTERM and 30 s later with SIGKILL; `stop_on_signal` uses that time to stop the remote job, so that
+a cancelled run does not go on costing money. It works in the main thread of the process that gets the signal, nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from .errors import ComponentError
+
+log = logging.getLogger(__name__)
+
+State = TypeVar("State")
+
+
+class Overdue(ComponentError):
+    """The deadline passed; the remote job is still there."""
+
+
+class Standstill(ComponentError):
+    """Nothing moved for too long; the remote job is still there."""
+
+
+class Cancelled(BaseException):
+    """SIGTERM or SIGINT came. Not an Exception, so that no `except Exception` on the way keeps the process alive."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def poll(
+    describe: Callable[[], State],
+    until: Callable[[State], bool],
+    *,
+    every: float,
+    deadline: float,
+    describe_state: Callable[[State], str],
+    standstill: float | None = None,
+    progress: Callable[[State], object] | None = None,
+    forgive: Callable[[Exception], bool] = lambda error: False,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    write: Callable[[str], None] = log.info,
+) -> State:
+    """Call `describe` every `every` seconds until `until(state)`, and return that state.
+
+    A line is written whenever `describe_state(state)` changes. With `standstill` (seconds) the wait also ends when
+    `progress(state)` (default: the described state) has not changed for that long. What `describe` raises goes through, unless
+    `forgive(error)` (`aws.transient`): then it is written and asked again, so that a wait of days outlives an outage.
+
+    Raises:
+        Overdue: `deadline` seconds have passed.
+        Standstill: no progress for `standstill` seconds.
+    """
+    started = moved = clock()
+    line = "never answered"
+    reached: object = None
+    while True:
+        try:
+            state = describe()
+        except Exception as error:
+            if not forgive(error):
+                raise
+            write(f"[{_clock(clock() - started)}] no answer, asking again: {error}")
+        else:
+            if describe_state(state) != line:
+                line = describe_state(state)
+                write(f"[{_clock(clock() - started)}] {line}")
+            if until(state):
+                return state
+            mark = line if progress is None else progress(state)
+            if mark != reached:
+                reached, moved = mark, clock()
+        now = clock()
+        if standstill is not None and now - moved >= standstill:
+            raise Standstill(f"no progress for {_clock(now - moved)}: {line}")
+        left = deadline - (now - started)
+        if left <= 0:
+            raise Overdue(f"not done after {_clock(deadline)}: {line}")
+        sleep(min(every, left))
+
+
+@contextmanager
+def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside the block SIGTERM and SIGINT end the work: `stop()` is called once, then the process exits with 128 + signal.
+
+    `stop` must be safe to call whether or not the remote job was created yet. What it raises is logged, not raised. Outside the
+    main thread Python delivers no signals: the block then runs without this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the stopping
+        raise Cancelled(number)
+
+    before = {each: signal.signal(each, cancel) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except Cancelled as cancelled:
+        log.warning("%s: stopping the remote job", cancelled)
+        try:
+            stop()
+        except Exception:
+            log.exception("the remote job could not be stopped; stop it by hand")
+        raise SystemExit(128 + cancelled.number) from cancelled
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,1 @@
+"""SageMaker Ground Truth: `service` says what is here, `state` what is remembered."""

@@ -1,0 +1,96 @@
+"""What a decision about a volume may look at: the LustreVolume, what AWS says, its claim, and who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from penstock_operator import names
+from penstock_operator.api.lustrevolume import LustreVolumeSpec
+from penstock_operator.cloud.fsx import Association, FileSystem, Task
+
+FINALIZER = f"{names.GROUP}/file-system"
+
+Presence = Literal["absent", "ours", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A LustreVolume as decisions see it. `spec` is None when it does not parse; `error` then says why."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    deleting: bool
+    finalizers: tuple[str, ...]
+    spec: LustreVolumeSpec | None
+    error: str
+    status: Mapping[str, Any]
+
+    @property
+    def persistent_volume(self) -> str:
+        """Name of its PersistentVolume, which is cluster-scoped: the uid keeps volumes of two namespaces apart."""
+        return f"penstock-{self.uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The pair that pods mount. `uid` of the claim, for its deletion."""
+
+    volume: Presence = "absent"
+    claim: Presence = "absent"
+    bound: bool = False
+    deleting: bool = False
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A call that failed. Nothing is tried before `until`; the status says why meanwhile."""
+
+    reason: str
+    message: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything a plan may depend on, besides the clock. `file_system_id`: known from spec, status or an own call."""
+
+    volume: Volume
+    file_system_id: str | None = None
+    file_system: FileSystem | None = None
+    zone: str = ""
+    associations: tuple[Association, ...] = ()
+    task_id: str | None = None
+    task: Task | None = None
+    claim: Claim = Claim()
+    used_by: tuple[str, ...] = ()
+    trouble: Trouble | None = None
+
+
+def volume_from(body: Mapping[str, Any]) -> Volume:
+    """Parse a LustreVolume object; a spec that does not parse is reported, not raised."""
+    metadata = body["metadata"]
+    spec, error = None, ""
+    try:
+        spec = LustreVolumeSpec.model_validate(body.get("spec") or {})
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        error = f"spec.{'.'.join(map(str, first['loc']))}: {first['msg']} (found {str(first.get('input'))[:80]!r})"
+    return Volume(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        deleting="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers") or ()),
+        spec=spec,
+        error=error,
+        status=body.get("status") or {},
+    )

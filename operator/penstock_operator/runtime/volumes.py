@@ -1,0 +1,243 @@
+"""The loop of LustreVolumes: observe (AWS and the claim, side by side), plan, write the status, act.
+
+Slower than that of jobs and apart from it: an AWS call takes a tenth of a second and a file system minutes, and neither may
+hold up a job. boto3 blocks, so its calls run in threads. Nothing is remembered that AWS would not tell again, but for answers
+that save the next look a search: the id of a file system or task that was just made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from penstock_operator import names
+from penstock_operator.cloud.fsx import CloudError, FSx
+from penstock_operator.conditions import difference
+from penstock_operator.kube import ApiError, Kube
+from penstock_operator.lustrevolume import verdict
+from penstock_operator.lustrevolume.claim import LABEL_VOLUME_UID
+from penstock_operator.lustrevolume.events import events
+from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Trouble, Volume, volume_from
+from penstock_operator.lustrevolume.plan import plan
+from penstock_operator.runtime.lister import Lister
+from penstock_operator.runtime.objects import Slim
+from penstock_operator.runtime.queue import Key
+from penstock_operator.runtime.recorder import Recorder
+from penstock_operator.runtime.usage import Usage
+
+log = logging.getLogger("penstock.volumes")
+
+BACKOFF, BACKOFF_MAX = timedelta(seconds=2), timedelta(minutes=5)
+
+
+class VolumeReconciler:
+    """Brings one volume forward at a time; any number of workers may call `reconcile` for different keys."""
+
+    def __init__(self, kube: Kube, lister: Lister, usage: Usage, recorder: Recorder, fsx: Callable[[], FSx] = FSx) -> None:
+        self._kube, self._lister, self._usage, self._recorder = kube, lister, usage, recorder
+        self._make_fsx = fsx
+        self._fsx: asyncio.Future[FSx] | None = None
+        self._uids: dict[Key, str] = {}
+        self._made: dict[str, str] = {}
+        self._tasks: dict[str, tuple[str, str]] = {}
+        self._troubles: dict[str, tuple[int, Trouble]] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds after which it should be looked at again, or None."""
+        body = self._lister.volumes.get(key)
+        if body is None:
+            await self._forget(key)
+            return None
+        volume = volume_from(body)
+        self._uids[key] = volume.uid
+        try:
+            observed = await self._observe(key, volume)
+        except CloudError as error:
+            self._trouble(volume, error)
+            observed = Observed(volume, used_by=self._users(key), trouble=self._troubles[volume.uid][1])
+            return await self._tell(key, body, observed)
+        decided = plan(observed, datetime.now(UTC))
+        body = await self._write(key, body, decided.status)
+        results = await asyncio.gather(*(self._do(key, body, volume, one) for one in decided.actions), return_exceptions=True)
+        for result in results:
+            if isinstance(result, CloudError):
+                self._trouble(volume, result)
+                return 0.0
+            if isinstance(result, BaseException):
+                raise result
+        if decided.actions:
+            self._troubles.pop(volume.uid, None)
+        return decided.again.total_seconds() if decided.again is not None else None
+
+    # --- what is --------------------------------------------------------------------------------------------------------------
+
+    async def _observe(self, key: Key, volume: Volume) -> Observed:
+        trouble = self._troubles.get(volume.uid)
+        known = (volume.spec.file_system_id if volume.spec else None) or volume.status.get("fileSystemId")
+        known = known or self._made.get(volume.uid)
+        fsx = await self._client()
+        found = await asyncio.to_thread(fsx.describe, known) if known else None
+        paid = volume.spec is not None and volume.spec.create is not None and FINALIZER in volume.finalizers
+        if found is None and paid and (known or volume.deleting):
+            # Perhaps made by an operator that was killed before it could say so; and one answer of "not found", which AWS may
+            # give of what is very new, is not enough to let a paid thing go.
+            found = await asyncio.to_thread(fsx.find, volume.uid)
+        linked = found is not None and volume.spec is not None and bool(volume.spec.repositories)
+        task_id = self._task_id(volume)
+        associations, task, zone, claim = await asyncio.gather(
+            asyncio.to_thread(fsx.associations, found.id) if found and linked else _nothing(()),
+            asyncio.to_thread(fsx.task, task_id) if task_id else _nothing(None),
+            asyncio.to_thread(fsx.zone, found.subnet_id) if found and found.subnet_id else _nothing(""),
+            self._claim(volume),
+        )
+        return Observed(
+            volume=volume,
+            file_system_id=known,
+            file_system=found,
+            zone=zone,
+            associations=associations,
+            task=task,
+            claim=claim,
+            used_by=self._users(key),
+            trouble=trouble[1] if trouble else None,
+        )
+
+    def _task_id(self, volume: Volume) -> str | None:
+        export: Mapping[str, Any] = volume.status.get("export") or {}
+        token, made = self._tasks.get(volume.uid, ("", ""))
+        return export.get("taskId") or (made if token.endswith(f"-export-{export.get('failures', 0)}") else None)
+
+    def _users(self, key: Key) -> tuple[str, ...]:
+        """Jobs (of its namespace) that mount it and are not over."""
+        return tuple(name for _, name in self._usage.users(key))
+
+    async def _claim(self, volume: Volume) -> Claim:
+        persistent, claim = await asyncio.gather(
+            self._get("PersistentVolume", "", volume.persistent_volume),
+            self._get("PersistentVolumeClaim", volume.namespace, volume.name),
+        )
+        metadata = (claim or {}).get("metadata", {})
+        ours = any(one["uid"] == volume.uid for one in metadata.get("ownerReferences") or ())
+        label = (persistent or {}).get("metadata", {}).get("labels", {}).get(LABEL_VOLUME_UID)
+        return Claim(
+            volume="absent" if persistent is None else "ours" if label == volume.uid else "foreign",
+            claim="absent" if claim is None else "ours" if ours else "foreign",
+            bound=(claim or {}).get("status", {}).get("phase") == "Bound",
+            deleting="deletionTimestamp" in metadata,
+            uid=metadata.get("uid", ""),
+        )
+
+    async def _get(self, kind: str, namespace: str, name: str) -> Slim | None:
+        try:
+            return await self._kube.get(kind, namespace, name)
+        except ApiError as error:
+            if error.reason == "NotFound":
+                return None
+            raise
+
+    # --- what is done ---------------------------------------------------------------------------------------------------------
+
+    async def _tell(self, key: Key, body: Slim, observed: Observed) -> float:
+        """AWS cannot be asked: only the status says so, with everything else as it was."""
+        now = datetime.now(UTC)
+        writing = verdict.Writing(observed.volume, now)
+        trouble = observed.trouble
+        assert trouble is not None
+        writing.stalled(trouble.reason, trouble.message)
+        if not writing.is_true(names.FILE_SYSTEM_AVAILABLE):
+            writing.condition(names.FILE_SYSTEM_AVAILABLE, False, trouble.reason, trouble.message)
+        writing.phase(writing.status.get("phase", names.VolumePhase.PENDING), trouble.reason)
+        await self._write(key, body, writing.status)
+        return max(0.1, (trouble.until - now).total_seconds())
+
+    async def _write(self, key: Key, body: Slim, status: dict[str, Any] | None) -> Slim:
+        """Patch the difference. Returns the object as it is then."""
+        patch = difference(body["status"], status) if status is not None else {}
+        if status is None or not patch:
+            return body
+        metadata = await self._kube.patch_status(names.VOLUME_KIND, *key, body["metadata"]["resourceVersion"], patch)
+        self._lister.volumes.wrote(key, body, metadata["metadata"], status)
+        for event in events(body["status"], status):
+            self._recorder.record(body, event, names.VOLUME_KIND)
+        return {**body, "metadata": {**body["metadata"], **metadata["metadata"]}, "status": status}
+
+    async def _do(self, key: Key, body: Slim, volume: Volume, action: verdict.Action) -> None:
+        fsx = await self._client()
+        match action:
+            case verdict.SetFinalizer():
+                others = [one for one in volume.finalizers if one != FINALIZER]
+                wanted = [*others, FINALIZER] if action.held else others
+                version = body["metadata"]["resourceVersion"]
+                metadata = await self._kube.set_finalizers(names.VOLUME_KIND, *key, version, wanted)
+                self._lister.volumes.wrote(key, body, metadata["metadata"], body["status"])
+            case verdict.CreateFileSystem():
+                made = await asyncio.to_thread(fsx.create, action.wanted, volume.uid, f"{volume.namespace}/{volume.name}")
+                self._made[volume.uid] = made.id
+                log.info("%s is being made", made.id, extra={"volume": "/".join(key)})
+            case verdict.DeleteFileSystem():
+                await asyncio.to_thread(fsx.delete, action.file_system_id)
+                log.info("%s is being deleted", action.file_system_id, extra={"volume": "/".join(key)})
+            case verdict.Link():
+                await asyncio.to_thread(fsx.link, action.file_system_id, action.repository, action.token)
+            case verdict.Unlink():
+                await asyncio.to_thread(fsx.unlink, action.association_id)
+            case verdict.SetEvents():
+                await asyncio.to_thread(fsx.set_events, action.association_id, action.import_events, action.export_events)
+            case verdict.Export():
+                task = await asyncio.to_thread(fsx.export, action.file_system_id, action.paths, action.token)
+                self._tasks[volume.uid] = (action.token, task)
+            case verdict.CreateChild():
+                await self._tolerating("AlreadyExists", self._kube.create(dict(action.body)))
+            case verdict.DeleteClaim():
+                deletion = self._kube.delete("PersistentVolumeClaim", volume.namespace, action.name, uid=action.uid)
+                await self._tolerating("NotFound", deletion)
+            case verdict.DeletePersistentVolume():
+                await self._delete_persistent_volume(action.name, volume.uid)
+
+    async def _delete_persistent_volume(self, name: str, uid: str) -> None:
+        found = await self._get("PersistentVolume", "", name)
+        if found is not None and found["metadata"].get("labels", {}).get(LABEL_VOLUME_UID) == uid:
+            await self._tolerating("NotFound", self._kube.delete("PersistentVolume", "", name, uid=found["metadata"]["uid"]))
+
+    async def _tolerating(self, reason: str, call: Any) -> None:
+        try:
+            await call
+        except ApiError as error:
+            if error.reason != reason:
+                raise
+
+    async def sweep(self) -> None:
+        """PersistentVolumes whose LustreVolume went while nobody looked. (An adopted one has no finalizer to wait for us.)"""
+        known = {body["metadata"]["uid"] for key in self._lister.volumes.known() if (body := self._lister.volumes.get(key))}
+        found = await self._kube.list("PersistentVolume", "", f"?labelSelector={LABEL_VOLUME_UID}", metadata_only=True)
+        for item in found["items"] or ():
+            uid = item["metadata"]["labels"][LABEL_VOLUME_UID]
+            if uid not in known:
+                await self._delete_persistent_volume(item["metadata"]["name"], uid)
+
+    async def _forget(self, key: Key) -> None:
+        uid = self._uids.pop(key, None)
+        if uid is not None:
+            for memory in (self._made, self._tasks, self._troubles):
+                memory.pop(uid, None)
+            await self._delete_persistent_volume(f"penstock-{uid}", uid)
+
+    def _trouble(self, volume: Volume, error: CloudError) -> None:
+        times = self._troubles[volume.uid][0] + 1 if volume.uid in self._troubles else 1
+        pause = min(BACKOFF * 2 ** (times - 1), BACKOFF_MAX)
+        log.warning("%s; again in %.0f s", error, pause.total_seconds(), extra={"volume": f"{volume.namespace}/{volume.name}"})
+        told = Trouble(error.reason, f"{error.code}: {error.message}"[:1500], datetime.now(UTC) + pause)
+        self._troubles[volume.uid] = (times, told)
+
+    async def _client(self) -> FSx:
+        """boto3 is imported by the first volume, in a thread: it takes half a second."""
+        if self._fsx is None or (self._fsx.done() and self._fsx.exception() is not None):
+            self._fsx = asyncio.ensure_future(asyncio.to_thread(self._make_fsx))
+        return await asyncio.shield(self._fsx)
+
+
+async def _nothing(value: Any) -> Any:
+    return value

@@ -1,0 +1,90 @@
+"""The process: how it starts and ends, who reaches it, and what it says about what it does not have."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from penstock_local.aws import FakeAWS
+from penstock_local.errors import LocalError
+
+
+def test_it_prints_its_endpoint_on_one_line_and_ends_on_sigterm(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "penstock_local.aws", "--host", "127.0.0.1", "--port", "0", "--state", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        endpoint = json.loads(process.stdout.readline())["endpoint"]
+        assert endpoint.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{endpoint}/penstock/config", timeout=5) as answer:
+            assert "fsx.createSeconds" in json.load(answer)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert process.stdout.read() == ""
+
+
+def test_it_ends_when_the_program_that_started_it_is_killed(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    code = "import os,pathlib,sys\nfrom penstock_local.aws import FakeAWS\n"
+    code += "aws = FakeAWS(pathlib.Path(sys.argv[1])).__enter__()\nprint(aws.endpoint, flush=True)\nos._exit(1)"
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False)
+
+    def gone() -> bool:
+        try:
+            urllib.request.urlopen(f"{run.stdout.strip()}/penstock/config", timeout=5).close()
+        except OSError:
+            return True
+        return False
+
+    eventually(gone, "nobody answers at the endpoint")
+
+
+def test_a_port_that_is_taken_is_told_with_the_log(aws: FakeAWS, tmp_path: Path) -> None:
+    second = FakeAWS(tmp_path, port=urlsplit(aws.endpoint).port or 0)
+    with pytest.raises(LocalError, match=r"(?s)did not start.*in use"), second:
+        pass
+
+
+def test_another_process_with_the_environment_sees_the_same_state(aws: FakeAWS, s3: Any, bucket: str) -> None:
+    code = f"import boto3; boto3.client('s3').put_object(Bucket={bucket!r}, Key='k', Body=b'from there')"
+    subprocess.run([sys.executable, "-c", code], env=aws.environment(), check=True)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"from there"
+
+
+def test_a_host_name_of_a_cluster_is_not_taken_for_a_bucket(aws: FakeAWS, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a/b", Body=b"x")
+    signed = urlsplit(s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a/b"}))
+    connection = http.client.HTTPConnection(signed.netloc, timeout=5)
+    connection.request("GET", f"{signed.path}?{signed.query}", headers={"Host": "aws.penstock-system.svc"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"x")
+    connection.close()
+    assert aws.control.calls("s3", "GetObject")[0]["parameters"] == {"Bucket": bucket, "Key": "a/b"}
+
+
+def test_what_is_not_there_is_told_in_the_protocol_of_the_caller(aws: FakeAWS, fsx: Any, refused: Callable[..., Any]) -> None:
+    json_error = refused(
+        fsx.create_file_cache,
+        FileCacheType="LUSTRE",
+        FileCacheTypeVersion="2.12",
+        StorageCapacity=1200,
+        SubnetIds=["subnet-01234567"],
+    )
+    rest_error = refused(aws.client("eks").list_access_entries, clusterName="c")
+    query_error = refused(aws.client("sns").list_sms_sandbox_phone_numbers)
+    for error, call in (
+        (json_error, "fsx CreateFileCache"),
+        (rest_error, "eks ListAccessEntries"),
+        (query_error, "sns ListSMS"),
+    ):
+        assert (error["Code"], error["status"]) == ("NotImplemented", 501)
+        assert error["Message"].startswith(call)
+        assert error["Message"].endswith("is not in this fake AWS")
