@@ -3,8 +3,8 @@
 `up` is level-triggered like everything here: it looks at what is there and makes what is missing, so running it again is a
 no-op and running it after processes were killed, or after a reboot, heals. `down` removes every trace.
 
-Networks of several clusters never meet (each has its own namespaces, with the same addresses inside); only the port on the
-host's loopback differs.
+Networks of several clusters never meet (each has its own namespaces, with the same addresses inside); only the ports on the
+host's loopback differ. What EKS adds to Kubernetes is in `eks`, for clusters that want it.
 """
 
 from __future__ import annotations
