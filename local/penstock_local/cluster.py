@@ -79,8 +79,9 @@ class Cluster:
                 self._control.start(programs, quick_failure=wanted.quick_failure)
                 self._open_port(wanted)
             if wanted.aws:
-                wanted.aws_port = self._addons.start(self.kubectl, wanted.aws_port, steps)
+                wanted.aws_port = self._addons.forward.choose(wanted.aws_port)
                 write(self.folder, wanted)
+                self._addons.start(self.kubectl, wanted.aws_port, steps)
             nodes = self._nodes(programs, wanted)
             held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **(images or {})}
             self._seed(nodes, held, steps)
@@ -107,8 +108,9 @@ class Cluster:
 
     def _open_port(self, config: Config) -> None:
         """The API server on the host's loopback; on another port than before when somebody else took that one."""
-        config.port = self._control.forward.start_outside(config.port)
+        config.port = self._control.forward.choose(config.port)
         write(self.folder, config)
+        self._control.forward.start_outside(config.port)
         self._control.authority.kubeconfig("admin", f"https://127.0.0.1:{config.port}", self.kubeconfig)
         deadline = time.monotonic() + 20
         while True:

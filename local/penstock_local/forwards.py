@@ -22,11 +22,12 @@ class Forward:
             self._socket.unlink(missing_ok=True)
             self._machine.start(self.name, ["socat", f"UNIX-LISTEN:{self._socket},fork", f"TCP:{self._target}"])
 
-    def start_outside(self, port: int) -> int:
-        """The port of the loopback it listens on: this one, or another when it is 0 or somebody else took it meanwhile."""
+    def choose(self, port: int) -> int:
+        """The port of the loopback to listen on: this one, or another when it is 0 or somebody else took it meanwhile."""
+        return port if self.outside.pid() is not None or (port and is_free(port)) else free_ports(1)[0]
+
+    def start_outside(self, port: int) -> None:
+        """Write down the port first: once this runs nobody else can tell which it is."""
         if self.outside.pid() is None:
-            if not (port and is_free(port)):
-                port = free_ports(1)[0]
             listen = f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"
             self.outside.start(["socat", listen, f"UNIX-CONNECT:{self._socket}"], environment={MARK: str(self._folder)})
-        return port

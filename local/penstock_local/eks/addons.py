@@ -36,10 +36,10 @@ class AddOns:
 
     def __init__(self, name: str, folder: Path, control: ControlPlaneMachine) -> None:
         self._name, self._data, self._control = name, folder / "aws", control
-        self._forward = Forward(folder, control.machine, "aws-forward", "aws.sock", f"{GATEWAY}:{AWS_PORT}")
+        self.forward = Forward(folder, control.machine, "aws-forward", "aws.sock", f"{GATEWAY}:{AWS_PORT}")
 
-    def start(self, kubectl: Kubectl, port: int, steps: Steps) -> int:
-        """Start what does not run beside the control plane; returns the host's port of the fake AWS.
+    def start(self, kubectl: Kubectl, port: int, steps: Steps) -> None:
+        """Start what does not run beside the control plane. `port`: of the host's loopback, for the fake AWS.
 
         Raises:
             LocalError: moto is not installed.
@@ -55,12 +55,11 @@ class AddOns:
         agent = ["--host", AGENT_ADDRESS, "--server", AT.server, "--pki", str(self._control.authority.folder)]
         agent += ["--aws", AWS_ENDPOINT, "--cluster", self._name]
         machine.start("pod-identity-agent", [*python, "penstock_local.eks.agent", *agent])
-        self._forward.start_inside()
-        port = self._forward.start_outside(port)
+        self.forward.start_inside()
+        self.forward.start_outside(port)
         values = {"endpoint": AWS_ENDPOINT, "region": REGION, "agent": AGENT_ADDRESS, "audience": AUDIENCE}
         objects = Template(Path(__file__).with_name("addons.yaml").read_text()).substitute(values)
         kubectl("apply", "-f", "-", stdin=objects)
-        return port
 
     def start_on(self, node: Node) -> None:
         """The CSI plugin, unless it runs; before the kubelet, which mounts what its pods had."""
@@ -89,7 +88,7 @@ class AddOns:
 
     def daemons(self, nodes: Sequence[Node]) -> dict[str, Daemon]:
         """By `machine/name`."""
-        found = {"host/aws-forward": self._forward.outside}
+        found = {"host/aws-forward": self.forward.outside}
         found.update({f"control-plane/{name}": self._control.machine.daemon(name) for name in _PROCESSES})
         found.update({f"{node.name}/fsx-csi": node.machine.daemon("fsx-csi") for node in nodes})
         return found
