@@ -9,7 +9,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY constraints.txt pyproject.toml ./
-COPY trainer/requirements.txt trainer/
+COPY trainer/requirements-torch.txt trainer/requirements.txt trainer/
 # /opt/penstock is what ships; pip and the build backend stay in /opt/build.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certificates \
     python3 -m venv /opt/build && python3 -m venv --without-pip /opt/penstock \
@@ -17,7 +17,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=certi
  && /opt/build/bin/python -c 'import tomllib; \
 print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["operator"]))' > operator.txt \
  && /opt/build/bin/pip --python /opt/penstock/bin/python install --no-cache-dir --progress-bar off -c constraints.txt -r operator.txt \
- && find /opt/penstock -type d -name tests -prune -exec rm -rf {} +
+ && find /opt/penstock -type d -name tests -prune -exec rm -rf {} + \
+ # botocore carries the models of 400 services, 25 MB; the operator calls three.
+ && find /opt/penstock/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name fsx ! -name ec2 ! -name sts -exec rm -rf {} +
 
 FROM dependencies AS code
 COPY README.md LICENSE ./

@@ -28,9 +28,9 @@ $(PIPELINES)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 # torch without what only a GPU loads, as in the images.
-$(SERVING)/.ready: pyproject.toml constraints.txt trainer/requirements.txt trainer/keep-loaded-libraries
+$(SERVING)/.ready: pyproject.toml constraints.txt trainer/requirements-torch.txt trainer/keep-loaded-libraries
 	$(PYTHON) -m venv $(SERVING)
-	$(SERVING)/bin/$(PIP) --no-deps -r trainer/requirements.txt
+	$(SERVING)/bin/$(PIP) --no-deps -r trainer/requirements-torch.txt
 	trainer/keep-loaded-libraries $(abspath $(SERVING))/lib/python3.11/site-packages
 	$(SERVING)/bin/$(PIP) --constraint constraints.txt --editable '.[serving,fake-aws]' \
 	  pytest pytest-asyncio hypothesis 'types-boto3[s3]'

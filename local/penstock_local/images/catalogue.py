@@ -26,6 +26,8 @@ class Image:
         return f"docker.io/penstock/{self.name}:{VERSION}"
 
 
+_LISTS = ("trainer/requirements-torch.txt", "trainer/requirements.txt")
+
 IMAGES: Mapping[str, Image] = {
     image.name: image
     for image in (
@@ -33,7 +35,7 @@ IMAGES: Mapping[str, Image] = {
             name="operator",
             dockerfile="Dockerfile",
             context=".",
-            inputs=("pyproject.toml", "constraints.txt", "trainer/requirements.txt", "README.md", "LICENSE", "operator"),
+            inputs=("pyproject.toml", "constraints.txt", *_LISTS, "README.md", "LICENSE", "operator"),
         ),
         Image(
             name="trainer",
@@ -41,6 +43,13 @@ IMAGES: Mapping[str, Image] = {
             context=".",
             inputs=("trainer",),
             # The nodes of a local cluster have no GPU: the same torch without what only a GPU loads, half the size.
+            arguments={"VARIANT": "cpu"},
+        ),
+        Image(
+            name="serving",
+            dockerfile="serving/Dockerfile",
+            context=".",
+            inputs=("serving", "constraints.txt", *_LISTS, "trainer/requirements-gpu.txt", "trainer/keep-loaded-libraries"),
             arguments={"VARIANT": "cpu"},
         ),
         Image(
@@ -53,7 +62,7 @@ IMAGES: Mapping[str, Image] = {
 }
 
 # What `build all` means: the images a user runs. The test image is built by the tests that need it.
-SHIPPED = ("operator", "trainer")
+SHIPPED = ("operator", "trainer", "serving")
 
 
 def find(name: str) -> Image:

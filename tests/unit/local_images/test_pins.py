@@ -11,6 +11,7 @@ import pytest
 from penstock_local.images.catalogue import checkout
 
 ROOT = checkout()
+TRAINER = ROOT / "trainer"
 
 
 def canonical(requirement: str) -> str:
@@ -22,18 +23,27 @@ def pins(path: Path) -> dict[str, str]:
     return {canonical(line): line.split("==")[1] for line in lines if "==" in line}
 
 
-@pytest.mark.parametrize("extra", ["operator", "local", "dev"])
+@pytest.mark.parametrize("extra", ["operator", "components", "serving", "local", "fake-aws", "dev"])
 def test_every_requirement_of_an_extra_is_pinned(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {canonical(each) for each in project["optional-dependencies"][extra]} - {"penstock"}
-    pinned = pins(ROOT / "constraints.txt") | pins(ROOT / "trainer" / "requirements.txt")
+    pinned = pins(ROOT / "constraints.txt") | pins(TRAINER / "requirements-torch.txt") | pins(TRAINER / "requirements.txt")
     assert wanted <= set(pinned), f"constraints.txt lacks {sorted(wanted - set(pinned))}"
 
 
 def test_no_package_is_pinned_in_two_places() -> None:
-    files = [ROOT / "constraints.txt", ROOT / "trainer" / "requirements.txt", ROOT / "trainer" / "requirements-gpu.txt"]
+    files = [ROOT / "constraints.txt", *TRAINER.glob("requirements*.txt")]
     names = [name for file in files for name in pins(file)]
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_images_with_torch_begin_alike_so_that_they_share_its_layers() -> None:
+    stages = [
+        (ROOT / name / "Dockerfile").read_text().partition("ARG BASE=")[2].partition("FROM torch AS")[0]
+        for name in ("trainer", "serving")
+    ]
+    assert "torch" in stages[0]
+    assert stages[0] == stages[1]
 
 
 def test_horovods_compiler_raises_the_standard_and_keeps_every_other_argument(tmp_path: Path) -> None:
