@@ -28,10 +28,17 @@ Eventually = Callable[..., Any]
 SPACE = "tenant"
 TOKENS = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"
 PROCESSES = ("control-plane/fake-aws", "control-plane/pod-identity-agent", "node1/fsx-csi", "node2/fsx-csi", "host/aws-forward")
+# The operator's image has botocore's signatures, but of its service models only the few that the operator calls.
 WHO_AM_I = """
+import os, urllib.request
 import boto3
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 print(boto3.client("sts").get_caller_identity()["Arn"])
-boto3.client("s3").put_object(Bucket="tenants", Key="from-a-pod", Body=b"hello")
+url, plain = os.environ["AWS_ENDPOINT_URL"] + "/tenants/from-a-pod", {"Content-Type": "text/plain"}
+put = AWSRequest("PUT", url, plain, b"hello")
+S3SigV4Auth(boto3.Session().get_credentials(), "s3", os.environ["AWS_REGION"]).add_auth(put)
+urllib.request.urlopen(urllib.request.Request(url, b"hello", dict(put.headers.items()), method="PUT"))
 """
 ASK_WITH_ANY_TOKEN = """
 import sys, urllib.error, urllib.request
