@@ -23,6 +23,8 @@ _EXAMPLES = """examples:
   export KUBECONFIG=$(penstock local kubeconfig)
   penstock local load-image trainer          build the project's training image and put it on every node
   penstock local up --name second --nodes 3  another cluster beside the first
+  penstock local up --aws                    with a fake AWS, FSx volumes and Pod Identity as on EKS
+  eval "$(penstock local aws-env)"           then aws s3 ls, boto3 and the rest reach it
   penstock local down                        removes the cluster without a trace
 """
 
@@ -61,6 +63,7 @@ def _asked(options: argparse.Namespace, kept: Config | None) -> Config:
         "gpus": options.gpus,
         "efa": options.efa,
         "port": options.port,
+        "aws": options.aws or None,
     }
     return replace(kept or Config(), **{name: value for name, value in said.items() if value is not None})
 
@@ -107,11 +110,25 @@ def _logs(options: argparse.Namespace) -> None:
     if options.process is None:
         print("\n".join(cluster.daemons()))
         return
-    log = cluster.daemon(options.process).log
+    everywhere = [name for name in cluster.daemons() if name.endswith(f"/{options.process}")]
+    log = cluster.daemon(everywhere[0] if len(everywhere) == 1 else options.process).log
     if not log.exists():
         raise LocalError(f"{options.process} has no log yet; it was never started")
     command = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), str(log)]
     raise SystemExit(subprocess.run(command).returncode)
+
+
+def _aws_env(options: argparse.Namespace) -> None:
+    print("\n".join(f"export {name}={value}" for name, value in _existing(options.name).aws_environment().items()))
+
+
+def _pod_identity(options: argparse.Namespace) -> None:
+    cluster = _existing(options.name)
+    if options.change == "dissociate":
+        cluster.dissociate(options.namespace, options.account)
+    else:
+        role = cluster.associate(options.namespace, options.account, options.role)
+        print(f"new pods of service account {options.namespace}/{options.account} get credentials of {role}")
 
 
 def _existing(name: str) -> Cluster:
@@ -149,9 +166,15 @@ def _parser() -> argparse.ArgumentParser:
     made = action("load-image", _load_image, "put an image on every node that does not have it")
     made.add_argument("image", metavar="IMAGE", help=f"an OCI or docker-save archive, or one of {', '.join(IMAGES)}")
     made = action("logs", _logs, "the log of one process; without a name, which there are")
-    made.add_argument("process", nargs="?", metavar="MACHINE/PROCESS", help="for example node1/kubelet")
+    made.add_argument("process", nargs="?", metavar="MACHINE/PROCESS", help="for example node1/kubelet, or fake-aws")
     made.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     made.add_argument("-n", "--lines", type=int, default=50, help="how many lines from its end (default: 50)")
+    action("aws-env", _aws_env, "shell commands that lead AWS clients on this machine to the cluster's fake AWS")
+    made = action("pod-identity", _pod_identity, "EKS Pod Identity: which service account has credentials of which role")
+    made.add_argument("change", choices=("associate", "dissociate"))
+    made.add_argument("namespace", metavar="NAMESPACE")
+    made.add_argument("account", metavar="SERVICEACCOUNT")
+    made.add_argument("--role", metavar="ARN", help="of the role (default: one named NAMESPACE-SERVICEACCOUNT)")
     _shape(action("reset", _reset, "remove the cluster and start a fresh one"))
     return parser
 
@@ -166,6 +189,7 @@ def _shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=_count, metavar="N", help="nvidia.com/gpu of each node (new cluster: 8)")
     parser.add_argument("--efa", type=_count, metavar="N", help="vpc.amazonaws.com/efa of each node (new cluster: 4)")
     parser.add_argument("--port", type=_port, help="of the API server on 127.0.0.1 (new cluster: a free one)")
+    parser.add_argument("--aws", action="store_true", help="with a fake AWS, FSx volumes and Pod Identity")
     parser.add_argument("--fast-node-failure", action="store_true", help="a silent node is noticed after 5 s instead of 40")
 
 

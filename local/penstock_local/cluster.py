@@ -3,8 +3,8 @@
 `up` is level-triggered like everything here: it looks at what is there and makes what is missing, so running it again is a
 no-op and running it after processes were killed, or after a reboot, heals. `down` removes every trace.
 
-Networks of several clusters never meet (each has its own namespaces, with the same addresses inside); only the port on the
-host's loopback differs.
+Networks of several clusters never meet (each has its own namespaces, with the same addresses inside); only the ports on the
+host's loopback differ. What EKS adds to Kubernetes is in `eks`, for clusters that want it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from penstock_local import binaries, cgroups, oci, paths, prerequisites, readiness, seeds, sysctls
 from penstock_local.certificates import Authority
-from penstock_local.config import Config, check_name, is_free, read, settle, write
+from penstock_local.config import Config, check_name, read, settle, write
 from penstock_local.control import PROCESSES, ControlPlaneMachine
-from penstock_local.controlplane import free_ports
+from penstock_local.eks import addons, pod_identity
 from penstock_local.errors import LocalError
 from penstock_local.locks import locked
 from penstock_local.namespaces import MARK, Machine
@@ -43,19 +44,25 @@ class Cluster:
         self.name = check_name(name)
         self.folder = paths.state() / name
         self._control = ControlPlaneMachine(self.folder, Authority(self.folder / "pki"))
-        self._forward = Daemon(self.folder, "forward")
+        self._addons = addons.AddOns(name, self.folder, self._control)
         self._cgroup_root = f"{_CGROUPS}/{name}"
 
     # --- up ---------------------------------------------------------------------------------------------------------------
 
     def up(
-        self, config: Config | None = None, *, images: Mapping[str, Archive] | None = None, steps: Steps | None = None
+        self,
+        config: Config | None = None,
+        *,
+        images: Mapping[str, Archive] | None = None,
+        aws: bool = False,
+        steps: Steps | None = None,
     ) -> None:
         """Bring the cluster to life and wait until its nodes are Ready and its DNS answers.
 
         Args:
             config: for a new cluster; an existing one may only grow by it. Default: what it has, else two nodes.
             images: what every node shall hold; new nodes get them in seconds from the cache, running ones by import.
+            aws: with the fake AWS, FSx volumes and Pod Identity; an existing cluster can have them too.
 
         Raises:
             LocalError: something is missing on this machine or did not start; the message says what to do.
@@ -64,12 +71,17 @@ class Cluster:
         prerequisites.check()
         programs = binaries.ensure(binaries.CLUSTER, steps)
         with locked(self.name, steps):
-            wanted = settle(self.name, read(self.folder), config)
+            kept = read(self.folder)
+            wanted = settle(self.name, kept, replace(config or kept or Config(), aws=True) if aws else config)
             write(self.folder, wanted)
             sysctls.remember(paths.state())
             with steps.step("control plane"):
                 self._control.start(programs, quick_failure=wanted.quick_failure)
                 self._open_port(wanted)
+            if wanted.aws:
+                wanted.aws_port = self._addons.forward.choose(wanted.aws_port)
+                write(self.folder, wanted)
+                self._addons.start(self.kubectl, wanted.aws_port, steps)
             nodes = self._nodes(programs, wanted)
             held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **(images or {})}
             self._seed(nodes, held, steps)
@@ -81,9 +93,14 @@ class Cluster:
                     self._control.plug(node, nodes)
                     cgroups.make(self._cgroup_root, node.name)
                     node.configure(self._control.authority, self._control.server)
+                    if wanted.aws:
+                        self._addons.start_on(node)
                     node.start()
                 self.kubectl("apply", "-f", str(Path(__file__).with_name("coredns.yaml")))
                 readiness.wait_nodes(self.kubectl, nodes)
+            if wanted.aws:
+                with steps.step("fake AWS"):
+                    self._addons.wait(self.kubectl, nodes, wanted.aws_port)
             for name, archive in held.items():
                 self.load_image(name, archive, steps=steps)
             with steps.step("cluster DNS"):
@@ -91,12 +108,9 @@ class Cluster:
 
     def _open_port(self, config: Config) -> None:
         """The API server on the host's loopback; on another port than before when somebody else took that one."""
-        if self._forward.pid() is None:
-            if not (config.port and is_free(config.port)):
-                config.port = free_ports(1)[0]
-                write(self.folder, config)
-            listen = f"TCP-LISTEN:{config.port},bind=127.0.0.1,reuseaddr,fork"
-            self._forward.start(["socat", listen, f"UNIX-CONNECT:{self._control.socket}"], environment={MARK: str(self.folder)})
+        config.port = self._control.forward.choose(config.port)
+        write(self.folder, config)
+        self._control.forward.start_outside(config.port)
         self._control.authority.kubeconfig("admin", f"https://127.0.0.1:{config.port}", self.kubeconfig)
         deadline = time.monotonic() + 20
         while True:
@@ -105,7 +119,8 @@ class Cluster:
                 return
             except LocalError as error:
                 if time.monotonic() > deadline:
-                    raise LocalError(f"no way to the API server from the host: {error}\n{self._forward.tail()}") from error
+                    log = self._control.forward.outside.tail()
+                    raise LocalError(f"no way to the API server from the host: {error}\n{log}") from error
             time.sleep(0.05)
 
     def _seed(self, nodes: list[Node], images: Mapping[str, Archive], steps: Steps) -> None:
@@ -127,7 +142,7 @@ class Cluster:
             if not self.folder.exists():
                 return
             with steps.step(f"remove cluster {self.name}"):
-                self._forward.stop(kill=True)
+                self._control.forward.outside.stop(kill=True)
                 for pid in with_environment(f"{MARK}={self.folder}"):
                     end(pid, seconds=0)
                 for folder in self.folder.iterdir():
@@ -192,6 +207,26 @@ class Cluster:
             for node in lacking:
                 note(node, {**known(node), name: archive.digest})
 
+    def aws_environment(self) -> dict[str, str]:
+        """What leads AWS clients on the host to the cluster's fake AWS.
+
+        Raises:
+            LocalError: the cluster was started without one.
+        """
+        if not self.config.aws:
+            raise LocalError(f"cluster {self.name} has no fake AWS; to start one: penstock local up --aws --name {self.name}")
+        return addons.environment(self.config.aws_port)
+
+    def associate(self, namespace: str, account: str, role: str | None = None) -> str:
+        """EKS Pod Identity: new pods of this service account get credentials of the role; see `eks.pod_identity`."""
+        _ = self.aws_environment()
+        return pod_identity.associate(self.kubectl, namespace, account, role)
+
+    def dissociate(self, namespace: str, account: str) -> None:
+        """Pods of this service account get credentials no more."""
+        _ = self.aws_environment()
+        pod_identity.dissociate(self.kubectl, namespace, account)
+
     def stop_kubelet(self, node: str) -> None:
         """A node whose kubelet is dead; its pods go on running."""
         self.node(node).machine.daemon("kubelet").stop(kill=True)
@@ -218,11 +253,11 @@ class Cluster:
 
     def daemons(self) -> dict[str, Daemon]:
         """Every process of the cluster by `machine/name`."""
-        found = {"host/forward": self._forward}
+        found = {"host/forward": self._control.forward.outside}
         found.update({f"control-plane/{name}": self._control.machine.daemon(name) for name in PROCESSES})
         for node in self.nodes():
             found.update({f"{node.name}/{name}": node.machine.daemon(name) for name in _NODE_PROCESSES})
-        return found
+        return {**found, **(self._addons.daemons(self.nodes()) if self.config.aws else {})}
 
     def _nodes(self, programs: Path, config: Config) -> list[Node]:
         return [

@@ -18,7 +18,10 @@ MOST_NODES = 32
 
 @dataclass(slots=True, kw_only=True)
 class Config:
-    """`port` 0: any free one. `quick_failure`: a silent node is noticed after 5 s instead of 40."""
+    """`port`, `aws_port` 0: any free one. `quick_failure`: a silent node is noticed after 5 s instead of 40.
+
+    `aws`: the fake AWS and what EKS adds to Kubernetes.
+    """
 
     nodes: int = 2
     quick_failure: bool = False
@@ -27,6 +30,8 @@ class Config:
     capacity_type: str = "spot"
     gpus: int = 8
     efa: int = 4
+    aws: bool = False
+    aws_port: int = 0
 
     def shape(self) -> NodeShape:
         return NodeShape(instance_type=self.instance_type, capacity_type=self.capacity_type, gpus=self.gpus, efa=self.efa)
@@ -44,7 +49,7 @@ def check_name(name: str) -> str:
 
 
 def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
-    """What the cluster shall be: as asked when it is new; what it is, or more nodes of that, when it exists.
+    """What the cluster shall be: as asked when it is new; what it is, or more nodes or the fake AWS too, when it exists.
 
     Raises:
         LocalError: a change that only a fresh cluster can have.
@@ -57,13 +62,14 @@ def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
         return kept
     for field in fields(Config):
         has, wants = getattr(kept, field.name), getattr(asked, field.name)
-        grows = field.name == "nodes" and wants > has
-        if has != wants and not grows and not (field.name == "port" and wants == 0):
+        grows = field.name in ("nodes", "aws") and wants > has
+        left_out = field.name in ("aws", "port", "aws_port") and not wants
+        if has != wants and not grows and not left_out:
             raise LocalError(
                 f"cluster {name} has {field.name} {has}, asked for {wants};"
                 f" a fresh one can have that: penstock local reset --name {name}"
             )
-    return replace(kept, nodes=max(kept.nodes, asked.nodes))
+    return replace(kept, nodes=max(kept.nodes, asked.nodes), aws=kept.aws or asked.aws)
 
 
 def read(folder: Path) -> Config | None:

@@ -15,6 +15,7 @@ from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
 from penstock_local.files import put
+from penstock_local.forwards import Forward
 from penstock_local.namespaces import Machine
 from penstock_local.node import GATEWAY, Node, kube_proxy_config
 
@@ -31,7 +32,7 @@ class ControlPlaneMachine:
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         self.machine = Machine(folder / "control-plane", "control-plane")
-        self.socket = folder / "api.sock"
+        self.forward = Forward(folder, self.machine, "forward", "api.sock", f"{AT.address}:{AT.port}")
         self.authority = authority
 
     @property
@@ -57,10 +58,7 @@ class ControlPlaneMachine:
         proxy = machine.folder / "kube-proxy.yaml"
         put(proxy, json.dumps(kube_proxy_config(pki / "kube-proxy.kubeconfig", "control-plane")))
         machine.start("kube-proxy", [f"{programs}/kube-proxy", f"--config={proxy}"])
-        # The API server inside, a socket file between: the host's loopback reaches it without any route or address.
-        if machine.daemon("forward").pid() is None:
-            self.socket.unlink(missing_ok=True)
-            machine.start("forward", ["socat", f"UNIX-LISTEN:{self.socket},fork", f"TCP:{AT.address}:{AT.port}"])
+        self.forward.start_inside()
 
     def plug(self, node: Node, nodes: Sequence[Node]) -> None:
         """A link from the bridge to the node, unless there is one, and the ways to the pods of all nodes."""

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,8 @@ class Machine:
             if time.monotonic() > deadline or self.holder.pid() is None:
                 raise LocalError(f"no namespaces for {self.name}: {self.holder.tail() or 'unshare did not answer'}")
             time.sleep(0.01)
-        self.run(["bash", "-ec", preparation(self.name, self.folder, (paths.state(), paths.cache()))])
+        needed = (paths.state(), paths.cache(), paths.checkout(), Path(sys.prefix))
+        self.run(["bash", "-ec", preparation(self.name, self.folder, needed)])
         self._prepared.write_text(str(pid))
         return True
 

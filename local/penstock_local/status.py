@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock_local.cluster import Cluster
+from penstock_local.eks import AWS_ENDPOINT
 from penstock_local.errors import LocalError
 from penstock_local.node_images import known
 from penstock_local.processes import resident_mib
@@ -32,6 +33,8 @@ def report(cluster: Cluster) -> str:
     parts.append(table(("IMAGE", "NODES", "DIGEST"), image_rows({node.name: known(node) for node in cluster.nodes()})))
     if len(memory) < len(running):
         parts.append(f"something is down; this starts it again: penstock local up --name {cluster.name}")
+    if cluster.config.aws:
+        parts.append(f"fake AWS   {cluster.aws_environment()['AWS_ENDPOINT_URL']} from this machine, {AWS_ENDPOINT} from pods")
     parts.append(f"export KUBECONFIG={cluster.kubeconfig}")
     return "\n\n".join(parts)
 

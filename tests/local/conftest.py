@@ -1,11 +1,15 @@
-"""A real cluster of two nodes for the tests here, and a small image whose pod tells what it sees."""
+"""A real cluster of two nodes with a fake AWS for the tests here, and a small image whose pod tells what it sees.
+
+PENSTOCK_TEST_CLUSTER names another cluster, for a second run beside the first.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from penstock_local.cluster import Cluster, Config
 from penstock_local.seeds import Archive
 
 PROBE = "localhost/penstock-probe:1"
-NAME = "test-local"
+NAME = os.environ.get("PENSTOCK_TEST_CLUSTER", "test-local")
 
 Eventually = Callable[..., Any]
 
@@ -55,7 +59,7 @@ def cluster(probe: Archive) -> Iterator[Cluster]:
     made = Cluster(NAME)
     made.down()
     try:
-        made.up(Config(quick_failure=True), images={"probe": probe})
+        made.up(Config(quick_failure=True), images={"probe": probe}, aws=True)
         eventually_ready = ("wait", "serviceaccount/default", "--for=jsonpath={.metadata.uid}", "--timeout=30s")
         made.kubectl(*eventually_ready)
         yield made
@@ -65,28 +69,32 @@ def cluster(probe: Archive) -> Iterator[Cluster]:
 
 @pytest.fixture
 def run_pod(cluster: Cluster) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Run a probe and wait until it is Ready; returns the pod. All are removed after the test."""
-    names: list[str] = []
+    """Run a probe and wait until it is Ready; returns the pod. `container`: more of it. All are removed after the test."""
+    made: list[tuple[str, str]] = []
 
-    def run(name: str, **spec: Any) -> dict[str, Any]:
-        names.append(name)
-        container = {
+    def run(
+        name: str, *, namespace: str = "default", container: Mapping[str, Any] | None = None, ready: bool = True, **spec: Any
+    ) -> dict[str, Any]:
+        made.append((namespace, name))
+        probe = {
             "name": "probe",
             "image": PROBE,
             "imagePullPolicy": "Never",
             "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+            **(container or {}),
         }
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name},
-            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [probe], **spec},
         }
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
-        cluster.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
-        found: dict[str, Any] = json.loads(cluster.kubectl("get", "pod", name, "-o", "json"))
+        if ready:
+            cluster.kubectl("-n", namespace, "wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+        found: dict[str, Any] = json.loads(cluster.kubectl("-n", namespace, "get", "pod", name, "-o", "json"))
         return found
 
     yield run
-    for name in names:
-        cluster.kubectl("delete", "pod", name, "--ignore-not-found", "--wait=true", "--timeout=60s")
+    for namespace, name in made:
+        cluster.kubectl("-n", namespace, "delete", "pod", name, "--ignore-not-found", "--wait=true", "--timeout=60s")

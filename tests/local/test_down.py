@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock_local import cgroups, sysctls
+from penstock_local import cgroups, paths, sysctls
 from penstock_local.cluster import Cluster, Config, clusters
+from penstock_local.config import is_free
 from penstock_local.processes import start_time
 from penstock_local.seeds import Archive
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fsx_volumes import claim, file_system, mounting
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +30,8 @@ def _links() -> set[str]:
 
 
 def _mounts() -> list[str]:
-    return sorted(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines() if "penstock/test" in line)
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return sorted(line.split()[1] for line in lines if str(paths.state()) in line or "kubernetes.io" in line)
 
 
 def _spaces(pid: int | str) -> set[str]:
@@ -46,6 +54,16 @@ def _host_folders() -> dict[str, set[str]]:
     return {one: set(os.listdir(one)) if os.path.isdir(one) else set() for one in watched}
 
 
+def _mount_a_file_system(cluster: Cluster) -> None:
+    claim(cluster, "default", "data", file_system(cluster))
+    extra = mounting("data")
+    container = {"name": "probe", "image": "localhost/penstock-probe:1", "imagePullPolicy": "Never", **extra.pop("container")}
+    spec = {"containers": [container], "nodeName": "node2", **extra}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mounts"}, "spec": spec}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+    cluster.kubectl("wait", "pod/mounts", "--for=condition=Ready", "--timeout=60s")
+
+
 def test_a_second_cluster_grows_and_leaves_nothing_behind(
     cluster: Cluster, probe: Archive, eventually: Callable[..., Any]
 ) -> None:
@@ -53,11 +71,17 @@ def test_a_second_cluster_grows_and_leaves_nothing_behind(
     second.down()
     before = (_links(), _mounts(), _values(), _host_folders(), clusters())
     second.up(Config(nodes=1), images={"probe": probe})
-    second.up(Config(nodes=2), images={"probe": probe})
+    second.up(Config(nodes=2), images={"probe": probe}, aws=True)
     assert {node.name for node in second.nodes()} == {"node1", "node2"}
     assert "localhost/penstock-probe:1" in second.node("node2").images()
     second.kubectl("create", "namespace", "only-here")
     assert "only-here" not in cluster.kubectl("get", "namespaces")
+
+    assert not [one for one in second.daemons() if one in cluster.daemons() and second.daemons()[one].pid() is None]
+    assert second.aws_environment() != cluster.aws_environment()
+    _mount_a_file_system(second)
+    port = second.config.aws_port
+    assert not is_free(port)
 
     subprocess.run(["kill", "-9", str(second.node("node1").machine.holder.pid())], check=True)  # down copes with half a cluster
     pids = {pid: start_time(pid) for daemon in second.daemons().values() if (pid := daemon.pid())}
@@ -70,6 +94,7 @@ def test_a_second_cluster_grows_and_leaves_nothing_behind(
     assert [pid for pid, begun in pids.items() if start_time(pid) == begun] == []
     assert not _all_spaces() & spaces
     assert not second.folder.exists()
+    assert is_free(port)
     for top in (cgroups.MOUNT, *cgroups.MOUNT.iterdir()):
         assert not (top / "penstock" / second.name).exists()
     assert cluster.kubectl("get", "--raw", "/readyz") == "ok"

@@ -17,8 +17,8 @@ import (
 const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "get" {
-		fmt.Print(get(http.DefaultClient, os.Args[2], ""))
+	if len(os.Args) > 2 {
+		do(os.Args[1], os.Args[2:])
 		return
 	}
 	host, _ := os.Hostname()
@@ -33,6 +33,27 @@ func main() {
 	}()
 	http.HandleFunc("/", func(answer http.ResponseWriter, _ *http.Request) { fmt.Fprintf(answer, "hello from %s", host) })
 	fmt.Println(http.ListenAndServe(":8080", nil))
+}
+
+// do is what a test asks for: get URL, read FILE, write FILE TEXT, or give FILE away to user and group 1000.
+func do(what string, arguments []string) {
+	var err error
+	switch what {
+	case "get":
+		fmt.Print(get(http.DefaultClient, arguments[0], ""))
+	case "read":
+		var content []byte
+		content, err = os.ReadFile(arguments[0])
+		fmt.Print(string(content))
+	case "write":
+		err = os.WriteFile(arguments[0], []byte(arguments[1]), 0o644)
+	case "give":
+		err = os.Chown(arguments[0], 1000, 1000)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // askServer calls the API server by its Service's name, as any client inside a pod does.

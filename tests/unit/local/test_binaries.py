@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,24 @@ def test_a_changed_go_mod_is_another_folder(tmp_path: Path, monkeypatch: pytest.
     assert binaries.folder() == before
     (copy / "go.mod").write_text((copy / "go.mod").read_text() + "\n")
     assert binaries.folder() != before
+
+
+def test_a_program_of_its_own_module_changes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, before = binaries.folder(), binaries.file_name("fsx-csi")
+    copy = tmp_path / "kubernetes"
+    shutil.copytree(binaries.modules(), copy)
+    monkeypatch.setattr(binaries, "modules", lambda: copy)
+    assert binaries.file_name("fsx-csi") == before
+    (copy / "fsx-csi" / "node.go").write_text("package main // changed\n")
+    assert binaries.file_name("fsx-csi") != before
+    assert binaries.folder() == folder
+    assert binaries.file_name("kubelet") == "kubelet"
+
+
+def test_every_source_of_a_program_of_its_own_decides_its_name() -> None:
+    for name, sources in binaries._ALONE.items():
+        there = {path.name for path in (binaries.modules() / name).iterdir() if not path.name.endswith("_test.go")}
+        assert there == set(sources)
 
 
 def test_programs_that_are_there_are_not_built(cache: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock_local import config, paths
 from penstock_local.cli import main
 
 
@@ -20,16 +21,27 @@ def test_help_names_every_action_and_shows_examples(capsys: pytest.CaptureFixtur
         main(["local", "--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for action in ("up", "down", "status", "kubeconfig", "load-image", "logs", "reset"):
+    for action in ("up", "down", "status", "kubeconfig", "load-image", "logs", "aws-env", "pod-identity", "reset"):
         assert f"\n    {action}" in text
     assert "export KUBECONFIG=$(penstock local kubeconfig)" in text
 
 
-@pytest.mark.parametrize("action", [["status"], ["kubeconfig"], ["logs"], ["load-image", "x.tar"]])
+@pytest.mark.parametrize(
+    "action",
+    [["status"], ["kubeconfig"], ["logs"], ["load-image", "x.tar"], ["aws-env"], ["pod-identity", "associate", "a", "b"]],
+)
 def test_without_a_cluster_the_way_to_one_is_told(action: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["local", *action])
     assert end.value.code == "penstock: no cluster 'penstock'; run: penstock local up"
+
+
+@pytest.mark.parametrize("action", [["aws-env"], ["pod-identity", "associate", "a", "b"]])
+def test_without_the_fake_aws_the_way_to_it_is_told(action: list[str]) -> None:
+    config.write(paths.state() / "penstock", config.Config())
+    with pytest.raises(SystemExit) as end:
+        main(["local", *action])
+    assert end.value.code == "penstock: cluster penstock has no fake AWS; to start one: penstock local up --aws --name penstock"
 
 
 def test_down_without_a_cluster_says_so_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_an_existing_cluster_stays_what_it_is() -> None:
 
 def test_an_existing_cluster_grows_and_keeps_its_port() -> None:
     assert settle("demo", Config(nodes=1, port=4000), Config(nodes=3)) == Config(nodes=3, port=4000)
+
+
+def test_an_existing_cluster_can_have_the_fake_aws_and_keeps_it_and_its_port() -> None:
+    kept = Config(nodes=1, port=4000, aws=True, aws_port=4001)
+    assert settle("demo", Config(nodes=1, port=4000), Config(nodes=1, aws=True)) == replace(kept, aws_port=0)
+    assert settle("demo", kept, Config(nodes=1)) == kept
+    with pytest.raises(LocalError, match="aws_port 4001, asked for 5"):
+        settle("demo", kept, Config(nodes=1, aws_port=5))
 
 
 @pytest.mark.parametrize(
