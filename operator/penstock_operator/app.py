@@ -20,6 +20,7 @@ from penstock_operator.cloud import catalogue
 from penstock_operator.cloud.catalogue import Catalogue
 from penstock_operator.credentials import Credentials
 from penstock_operator.kube import ApiError, ApiUnreachable, Kube
+from penstock_operator.lustrevolume.verdict import Rules as VolumeRules
 from penstock_operator.runtime import http, loop, operator_key
 from penstock_operator.runtime.act import Actor
 from penstock_operator.runtime.lease import Elector
@@ -105,7 +106,7 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
             rules=rules(settings, types, key),
             progress=store,
         ).reconcile
-        volume_reconciler = VolumeReconciler(kube, lister, usage, recorder)
+        volume_reconciler = VolumeReconciler(kube, lister, usage, recorder, volume_rules(settings))
         queues = ((jobs, lister.jobs.known), (volumes, lister.volumes.known))
         acting = {
             "events": recorder.run(),
@@ -162,6 +163,12 @@ def rules(settings: Settings, types: Catalogue, key: bytes) -> Rules:
         backoff=timedelta(seconds=settings.restart_backoff_seconds),
         backoff_max=timedelta(seconds=settings.restart_backoff_max_seconds),
         infrastructure_limit=settings.infrastructure_restart_limit,
+    )
+
+
+def volume_rules(settings: Settings) -> VolumeRules:
+    return VolumeRules(
+        poll=timedelta(seconds=settings.volume_poll_seconds), retry=timedelta(seconds=settings.volume_retry_seconds)
     )
 
 

@@ -39,6 +39,13 @@ class Settings:
     volume_workers: int = 4
     """LustreVolumes at once. Each waits for AWS, whose calls are rationed per account."""
 
+    volume_poll_seconds: float = 2.0
+    """Between two looks at a file system, link or export that AWS is about to finish; also the first pause after an AWS call
+    that failed, which doubles up to five minutes."""
+
+    volume_retry_seconds: float = 60.0
+    """Before a link or an export that failed is made again, and between two looks at a volume at rest."""
+
     api_connections: int = 48
     """Connections to the API server. Measured on two cores: more brings nothing, fewer than 16 costs throughput."""
 

@@ -6,6 +6,7 @@ it). PENSTOCK_E2E_CLUSTER names another one.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -25,15 +26,22 @@ from penstock_local.tools import OPERATOR_NAMESPACE, Target
 TRAINER, MPICH = "penstock/trainer:0.1.0", "penstock/mpich-test:0.1.0"
 
 
+@functools.cache
+def cluster() -> Cluster:
+    return Cluster(os.environ.get("PENSTOCK_E2E_CLUSTER", "e2e"))
+
+
+@functools.cache
 def bring_up() -> Target:
-    """The cluster, its images and the operator as they are in this checkout."""
+    """The cluster, its images and the operator as they are in this checkout; once for all tests of a run."""
     archives = {}
     for name in ("operator", "trainer", "mpich-test"):
         digest = images.digest(name)
         archives[name] = Archive(images.archive(name), digest)
-    cluster = Cluster(os.environ.get("PENSTOCK_E2E_CLUSTER", "e2e"))
-    cluster.up(None if cluster.exists else Config(nodes=2, quick_failure=True), images=archives, steps=Steps())
-    target = Target(cluster.kubeconfig)
+    wanted = None if cluster().exists else Config(nodes=2, quick_failure=True)
+    cluster().up(wanted, images=archives, aws=True, steps=Steps())
+    cluster().associate(OPERATOR_NAMESPACE, "penstock-operator")
+    target = Target(cluster().kubeconfig)
     digest = archives["operator"].digest
     # Refused pods are asked for again after 5 s instead of 30: two tests wait for that.
     target.install_operator(values=[f"podAnnotations.penstock\\.dev/image={digest}", "config.refusalRetrySeconds=5"])
@@ -47,6 +55,11 @@ class Space:
         self.target = target
         self.name = f"e2e-{uuid.uuid4().hex[:8]}"
         target.namespace(self.name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads AWS clients on this machine to the cluster's fake AWS."""
+        return cluster().aws_environment()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return self.target.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)

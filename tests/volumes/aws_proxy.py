@@ -37,8 +37,8 @@ class Call:
 
     @property
     def what(self) -> str:
-        """Action and what it is about: a repeated call is the same."""
-        keys = ("ClientRequestToken", "AssociationId", "FileSystemId")
+        """Action and what it is about: a repeated call is the same. (boto3 makes up a token where we give none.)"""
+        keys = ("ClientRequestToken",) if self.action.startswith("Create") else ("AssociationId", "FileSystemId")
         return f"{self.action} {next((self.parameters[key] for key in keys if key in self.parameters), '')}"
 
 

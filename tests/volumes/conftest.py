@@ -10,6 +10,7 @@ import pytest
 from tests.api.cluster import Cluster, until
 from tests.api.conftest import has_account
 from tests.api.operator_process import Operator
+from tests.volumes.crashes import QUICK
 from tests.volumes.storage import Storage
 
 from penstock_local.aws import FakeAWS
@@ -54,7 +55,7 @@ def replica(cluster: Cluster, aws: FakeAWS, tmp_path: Path) -> Iterator[Callable
 
     def make(identity: str) -> Operator:
         operator = Operator(cluster.kubeconfig, cluster.namespace, tmp_path, identity)
-        operator.settings |= aws.environment()
+        operator.settings |= aws.environment() | QUICK
         made.append(operator)
         return operator
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +132,7 @@ def live(plane: ControlPlane, storage: Storage, folder: Path, moment: Moment) ->
         return killer.aws(seen)
 
     kube.fault, proxy.fault = killer.kube, call
-    with kube, proxy:
+    with kube, proxy, witness:
         operator.settings |= aws.environment(proxy.endpoint)
         with killer:
             storage.create(repositories=[storage.repository("/out", exportEvents=["New"]), storage.repository("/images")])
@@ -143,7 +145,6 @@ def live(plane: ControlPlane, storage: Storage, folder: Path, moment: Moment) ->
             storage.delete()
             storage.wait_gone(seconds=150)
             until(lambda: not storage.file_systems(), storage.file_systems)
-    witness.close()
     life.points, life.kills = killer.points, killer.kills
     made = [one.answer["FileSystem"] for one in proxy.changes() if one.action == "CreateFileSystem" and one.status == 200]
     life.file_systems = {one["FileSystemId"] for one in made}
@@ -169,16 +170,23 @@ class Witness:
             tasks = self._fsx.describe_data_repository_tasks(Filters=filters)["DataRepositoryTasks"]
             self._life.tasks_at_deletion.append([(task["Lifecycle"], task["Status"]["FailedCount"]) for task in tasks])
 
-    def close(self) -> None:
+    def __enter__(self) -> Witness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._cluster.close()
 
 
-def namespace(plane: ControlPlane, aws: FakeAWS, name: str) -> Storage:
+@contextmanager
+def namespace(plane: ControlPlane, aws: FakeAWS, name: str) -> Iterator[Storage]:
     """A namespace of its own with a bucket of its own."""
     cluster = Cluster(plane.kubeconfig, name)
-    cluster.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    until(lambda: has_account(cluster), lambda: "no default service account")
-    return Storage(cluster, aws)
+    try:
+        cluster.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        until(lambda: has_account(cluster), lambda: "no default service account")
+        yield Storage(cluster, aws)
+    finally:
+        cluster.close()
 
 
 def _objects(storage: Storage) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ class Storage:
         self.bucket = f"data-{uuid.uuid4().hex[:8]}"
         self.s3.create_bucket(Bucket=self.bucket)
         self.subnet = aws.client("ec2").describe_subnets()["Subnets"][0]
+        self._begun = len(self._changes())
 
     def create(self, name: str = "data", **spec: Any) -> Object:
         """A Scratch2 volume of 1200 GiB, unless the spec says otherwise."""
@@ -73,7 +74,10 @@ class Storage:
         ]
 
     def calls(self) -> list[str]:
-        """Actions of FSx that changed something, in order."""
+        """Actions of FSx that changed something since this test began, in order."""
+        return self._changes()[self._begun :]
+
+    def _changes(self) -> list[str]:
         reading = ("Describe", "List")
         return [one["action"] for one in self.aws.control.calls("fsx") if not one["action"].startswith(reading)]
 

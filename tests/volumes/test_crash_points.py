@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from tests.volumes.crashes import Life, Moment, live, namespace
@@ -36,12 +37,11 @@ CLUSTER = {
 def lives(plane: ControlPlane, aws: FakeAWS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Life]]:
     """Three lives side by side: one undisturbed, and one for each moment of death."""
     folder = tmp_path_factory.mktemp("lives")
-    places = {moment: namespace(plane, aws, f"killed-{moment}") for moment in MOMENTS}
-    with ThreadPoolExecutor() as pool:
+    with ExitStack() as stack:
+        places = {moment: stack.enter_context(namespace(plane, aws, f"killed-{moment}")) for moment in MOMENTS}
+        pool = stack.enter_context(ThreadPoolExecutor())
         begun = {moment: pool.submit(live, plane, places[moment], folder, moment) for moment in MOMENTS}
         yield {moment: life.result() for moment, life in begun.items()}
-    for place in places.values():
-        place.cluster.close()
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

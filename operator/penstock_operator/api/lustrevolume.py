@@ -250,7 +250,7 @@ class LustreVolumeStatus(ApiModel):
         json_schema_extra={"format": "int32"},
         alias="storageCapacityGiB",
     )
-    claim_name: str | None = Field(default=None, description="PersistentVolumeClaim that pods mount; set when it can be used.")
+    claim_name: str | None = Field(default=None, description="PersistentVolumeClaim that pods mount; set before it is made.")
     repositories: list[RepositoryStatus] = Field(
         default_factory=list,
         max_length=8,

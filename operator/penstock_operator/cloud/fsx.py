@@ -91,8 +91,7 @@ class FSx:
     def create(self, wanted: CreateFileSystem, uid: str, name: str) -> FileSystem:
         """CreateFileSystem. The token makes a repeated call answer with the file system of the first."""
         with _errors():
-            answer = self._client.create_file_system(**create_request(wanted, uid, name))
-        return _file_system(answer["FileSystem"])
+            return _file_system(self._client.create_file_system(**create_request(wanted, uid, name))["FileSystem"])
 
     def describe(self, file_system_id: str) -> FileSystem | None:
         """The file system; None when AWS knows none of this id."""
@@ -169,7 +168,7 @@ class FSx:
                 Report={"Enabled": False},
                 ClientRequestToken=token,
             )
-        return answer["DataRepositoryTask"]["TaskId"]
+            return answer["DataRepositoryTask"]["TaskId"]
 
     def task(self, task_id: str) -> Task | None:
         try:
@@ -273,7 +272,7 @@ def _task(found: Mapping[str, Any]) -> Task:
 @contextmanager
 def _errors() -> Iterator[None]:
     """botocore's exceptions as CloudError."""
-    from botocore import exceptions
+    from botocore import exceptions, parsers
 
     try:
         yield
@@ -285,3 +284,5 @@ def _errors() -> Iterator[None]:
         raise CloudError(reason, code, message) from error
     except exceptions.BotoCoreError as error:  # no credentials, no region, no connection
         raise CloudError(UNREACHABLE, type(error).__name__, str(error)) from error
+    except (KeyError, parsers.ResponseParserError) as error:  # botocore takes half an answer for one without its members
+        raise CloudError(UNREACHABLE, "IncompleteAnswer", f"what AWS answered is cut off ({error})") from error

@@ -8,6 +8,7 @@ Source: Amazon FSx API Reference, DeleteFileSystem; facts on "disable auto expor
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,9 +30,6 @@ from penstock_operator.lustrevolume.verdict import (
 )
 from penstock_operator.names import VolumePhase, VolumeReason
 
-SOON = timedelta(seconds=2)
-RETRY = timedelta(seconds=60)
-
 
 def close(observed: Observed, writing: Writing) -> Plan:
     """One step of the way back. The first that applies is taken; nothing later is thought of before it is done."""
@@ -40,7 +38,7 @@ def close(observed: Observed, writing: Writing) -> Plan:
         return Plan()
     if observed.used_by:
         message = f"used by {', '.join(observed.used_by)}; the volume goes when these jobs are over or deleted"
-        return _wait(writing, VolumeReason.IN_USE, message, again=None)
+        return replace(_wait(writing, VolumeReason.IN_USE, message), again=None)  # a job that ends is told
     if claim.claim == "ours":
         message = "the claim goes when no pod mounts it any more"
         gone = () if claim.deleting else (DeleteClaim(volume.name, claim.uid),)
@@ -59,7 +57,8 @@ def close(observed: Observed, writing: Writing) -> Plan:
 
 
 def _holds_data(observed: Observed, file_system: FileSystem) -> bool:
-    """Files of pods that S3 should get: some pod could mount it, and some folder is to be exported."""
+    """Files of pods that S3 should get: some pod could mount it (the claim is named in the status before it is made), and
+    some folder is to be exported."""
     spec = observed.volume.spec
     wanted = spec is not None and any(one.export_events for one in spec.repositories)
     return wanted and "claimName" in observed.volume.status and file_system.lifecycle != "FAILED"
@@ -70,9 +69,13 @@ def _export(observed: Observed, file_system: FileSystem, writing: Writing) -> Pl
     assert spec is not None
     exported = [one for one in spec.repositories if one.export_events]
     links = [association_of(observed, one) for one in exported]
-    lost = [one.path for one, found in zip(exported, links, strict=True) if found is None or found.lifecycle == "FAILED"]
+    lost = [
+        f"{one.path} -> {one.s3}: {found.message or found.lifecycle if found else 'not linked'}"
+        for one, found in zip(exported, links, strict=True)
+        if found is None or found.lifecycle in ("FAILED", "MISCONFIGURED", "DELETING")
+    ]
     if lost:
-        return _refused(writing, f"{', '.join(lost)}: no link to S3 to export by")
+        return _refused(writing, "; ".join(lost))
     quiet = [found for found in links if found is not None]
     loud = [found for found in quiet if found.export_events and found.lifecycle == "AVAILABLE"]
     if loud:
@@ -95,7 +98,7 @@ def _export(observed: Observed, file_system: FileSystem, writing: Writing) -> Pl
     writing.status["export"] = before | {"taskId": observed.task.id, "proven": True}
     message = f"{observed.task.id}: {observed.task.total} files, none failed"
     writing.condition(names.EXPORTED, True, VolumeReason.EXPORTED, message)
-    return _wait(writing, VolumeReason.EXPORTED, message, again=timedelta(0))
+    return replace(_wait(writing, VolumeReason.EXPORTED, message), again=timedelta(0))
 
 
 def _begin(
@@ -104,8 +107,8 @@ def _begin(
     """The token counts failures, so a repeated call is the same task and a new try another."""
     failures = int(before.get("failures", 0))
     failed_at = parse_time(before.get("since"))
-    if failed_at is not None and writing.now - failed_at < RETRY:
-        return Plan(again=failed_at + RETRY - writing.now)
+    if failed_at is not None and writing.now - failed_at < writing.rules.retry:
+        return Plan(again=failed_at + writing.rules.retry - writing.now)
     begin = Export(file_system.id, paths, f"{observed.volume.uid}-export-{failures}")
     return _wait(writing, VolumeReason.EXPORTING, f"exporting {', '.join(paths)}", (begin,))
 
@@ -116,10 +119,10 @@ def _refused(writing: Writing, why: str) -> Plan:
     writing.condition(names.EXPORTED, False, VolumeReason.EXPORT_FAILED, message)
     writing.phase(VolumePhase.DELETING, VolumeReason.EXPORT_FAILED)
     writing.stalled(VolumeReason.EXPORT_FAILED, message)
-    return Plan(status=writing.status, again=RETRY)
+    return Plan(status=writing.status, again=writing.rules.retry)
 
 
-def _wait(writing: Writing, reason: str, message: str, actions: tuple[Any, ...] = (), again: timedelta | None = SOON) -> Plan:
+def _wait(writing: Writing, reason: str, message: str, actions: tuple[Any, ...] = ()) -> Plan:
     writing.phase(VolumePhase.DELETING, reason)
     writing.going_on(reason, message)
-    return Plan(actions=actions, status=writing.status, again=again)
+    return Plan(actions=actions, status=writing.status, again=writing.rules.poll)

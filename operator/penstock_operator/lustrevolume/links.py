@@ -19,7 +19,6 @@ from penstock_operator.lustrevolume.observe import Observed, Volume
 from penstock_operator.lustrevolume.verdict import Action, Link, SetEvents, Unlink, Writing
 from penstock_operator.names import VolumeReason
 
-RETRY = timedelta(seconds=60)
 GOOD = ("AVAILABLE", "UPDATING")
 
 
@@ -39,7 +38,7 @@ def link(observed: Observed, writing: Writing) -> list[Action]:
             waiting.append(repository.path)
         elif found.lifecycle in ("FAILED", "MISCONFIGURED"):
             failed.append(f"{repository.path} -> {repository.s3}: {found.message or found.lifecycle}")
-            if found.lifecycle == "FAILED" and _age(row, writing) >= RETRY:
+            if found.lifecycle == "FAILED" and _age(row, writing) >= writing.rules.retry:
                 actions.append(Unlink(found.id))
         elif found.lifecycle not in GOOD:
             waiting.append(repository.path)

@@ -40,22 +40,26 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The pair that pods mount. `uid` of the claim, for its deletion."""
+    """The pair that pods mount. `uid` of the claim, for its deletion. `released`: the volume was bound to a claim that is gone,
+    and binds to no other."""
 
     volume: Presence = "absent"
     claim: Presence = "absent"
     bound: bool = False
     deleting: bool = False
     uid: str = ""
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A call that failed. Nothing is tried before `until`; the status says why meanwhile."""
+    """A call that failed. Nothing is tried before `until`; the status says why meanwhile. `action`: what was to be done (None:
+    the volume could not be looked at); when that is no longer wanted, the trouble is over."""
 
     reason: str
     message: str
     until: datetime
+    action: object = None
 
 
 @dataclass(frozen=True, slots=True)

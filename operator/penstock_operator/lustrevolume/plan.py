@@ -18,22 +18,27 @@ from penstock_operator.lustrevolume.claim import persistent_volume, persistent_v
 from penstock_operator.lustrevolume.closing import close
 from penstock_operator.lustrevolume.links import link
 from penstock_operator.lustrevolume.observe import FINALIZER, Observed
-from penstock_operator.lustrevolume.verdict import Action, CreateChild, CreateFileSystem, Plan, SetFinalizer, Writing
+from penstock_operator.lustrevolume.verdict import (
+    Action,
+    CreateChild,
+    CreateFileSystem,
+    DeletePersistentVolume,
+    Plan,
+    Rules,
+    SetFinalizer,
+    Writing,
+)
 from penstock_operator.names import VolumePhase, VolumeReason
 
-SOON = timedelta(seconds=2)
-SLOW = timedelta(seconds=60)
-"""How often a volume at rest is looked at: a file system may fail, or be deleted behind our back."""
 
-
-def plan(observed: Observed, now: datetime) -> Plan:
+def plan(observed: Observed, now: datetime, rules: Rules) -> Plan:
     """Decide what to do about one volume now."""
-    writing = Writing(observed.volume, now)
+    writing = Writing(observed.volume, now, rules)
     decided = close(observed, writing) if observed.volume.deleting else _open(observed, writing)
     if decided.status is not None:
         decided = replace(decided, status=_finished(decided.status, observed))
     trouble = observed.trouble
-    if trouble is None:
+    if trouble is None or trouble.action not in decided.actions:
         return decided
     # What failed is told, and tried again when its pause is over.
     status = decided.status if decided.status is not None else writing.status
@@ -63,9 +68,12 @@ def _open(observed: Observed, writing: Writing) -> Plan:
     if file_system is None:
         return _missing(observed, writing)
     _describe(file_system, observed.zone, writing)
-    actions = link(observed, writing) if writing.is_true(names.FILE_SYSTEM_AVAILABLE) else []
+    actions: list[Action] = []
     if writing.is_true(names.FILE_SYSTEM_AVAILABLE):
-        actions += _claim(observed, file_system, writing)
+        actions += link(observed, writing)
+        # Pods shall find the whole tree, and write nothing that no link exports.
+        if writing.is_true(names.REPOSITORIES_LINKED) or "claimName" in volume.status:
+            actions += _claim(observed, file_system, writing)
     return _conclude(observed, file_system, actions, writing)
 
 
@@ -81,7 +89,7 @@ def _missing(observed: Observed, writing: Writing) -> Plan:
         writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.NOT_FOUND, message)
         writing.phase(VolumePhase.FAILED, VolumeReason.NOT_FOUND)
         writing.stalled(VolumeReason.NOT_FOUND, message)
-        return Plan(status=writing.status, again=SLOW)
+        return Plan(status=writing.status, again=writing.rules.retry)
     message = f"asking AWS for {spec.create.storage_capacity_gi_b} GiB"
     writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.CREATING, message)
     writing.phase(VolumePhase.CREATING, VolumeReason.CREATING)
@@ -123,10 +131,14 @@ def _claim(observed: Observed, file_system: FileSystem, writing: Writing) -> lis
         message = f"{what} exists and is not this volume's; delete or rename it, or rename the volume"
         writing.condition(names.CLAIM_BOUND, False, VolumeReason.NAME_CONFLICT, message)
         return []
+    # In the status before it is in the cluster: from then on a pod may have written what deletion has to export.
+    writing.status["claimName"] = volume.name
     actions: list[Action] = []
-    if claim.volume == "absent":
+    if claim.released:
+        actions.append(DeletePersistentVolume(volume.persistent_volume))
+    elif claim.volume == "absent":
         actions.append(CreateChild(persistent_volume(volume, file_system)))
-    if claim.claim == "absent":
+    if claim.claim == "absent" and not claim.released:
         actions.append(CreateChild(persistent_volume_claim(volume, file_system)))
     if claim.bound and not claim.deleting:
         writing.condition(names.CLAIM_BOUND, True, VolumeReason.CLAIM_BOUND, f"claim {volume.name} is bound")
@@ -142,10 +154,9 @@ def _conclude(observed: Observed, file_system: FileSystem, actions: list[Action]
     wanted = (names.FILE_SYSTEM_AVAILABLE, names.REPOSITORIES_LINKED, names.CLAIM_BOUND)
     missing = next((reasons.get(kind, ("False", "", "")) for kind in wanted if reasons.get(kind, ("",))[0] != "True"), None)
     if missing is None:
-        writing.status["claimName"] = observed.volume.name
         writing.phase(VolumePhase.AVAILABLE, VolumeReason.AVAILABLE)
         writing.settled(VolumeReason.SETTLED)
-        return Plan(actions=tuple(actions), status=writing.status, again=SLOW)
+        return Plan(actions=tuple(actions), status=writing.status, again=writing.rules.retry)
     _, reason, message = missing
     needs_help = reason in (
         VolumeReason.FAILED,
@@ -158,17 +169,18 @@ def _conclude(observed: Observed, file_system: FileSystem, actions: list[Action]
         lost = reason in (VolumeReason.FAILED, VolumeReason.NOT_FOUND)
         writing.phase(VolumePhase.FAILED if lost else VolumePhase.PENDING, reason)
         writing.stalled(reason, message)
-        return Plan(actions=tuple(actions), status=writing.status, again=timedelta(seconds=30))
+        return Plan(actions=tuple(actions), status=writing.status, again=writing.rules.retry / 2)
     available = writing.is_true(names.FILE_SYSTEM_AVAILABLE)
     writing.phase(VolumePhase.LINKING if available else VolumePhase.CREATING, reason)
     writing.going_on(reason, message)
-    return Plan(actions=tuple(actions), status=writing.status, again=SOON if available else _patience(file_system, writing.now))
+    again = writing.rules.poll if available else _patience(file_system, writing)
+    return Plan(actions=tuple(actions), status=writing.status, again=again)
 
 
-def _patience(file_system: FileSystem, now: datetime) -> timedelta:
+def _patience(file_system: FileSystem, writing: Writing) -> timedelta:
     """A young file system is asked after every 2 s, an old one every 15: AWS takes minutes, and its calls are rationed."""
-    age = now - file_system.created if file_system.created else timedelta(0)
-    return min(max(SOON, age / 10), timedelta(seconds=15))
+    age = writing.now - file_system.created if file_system.created else timedelta(0)
+    return min(max(writing.rules.poll, age / 10), timedelta(seconds=15))
 
 
 def _finished(status: dict[str, object], observed: Observed) -> dict[str, object]:

@@ -15,6 +15,16 @@ from penstock_operator.lustrevolume.observe import Volume
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decisions depend on."""
+
+    poll: timedelta = timedelta(seconds=2)
+    """Between two looks at something that AWS is about to finish."""
+    retry: timedelta = timedelta(seconds=60)
+    """Before a link or an export that failed is made again, and between two looks at a volume at rest."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetFinalizer:
     """Hold the LustreVolume until what it paid for is gone, or let it go."""
 
@@ -102,10 +112,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Writing:
-    """A status on its way from what it was to what it should be."""
+    """A status on its way from what it was to what it should be. `rules`: those of the decision."""
 
     volume: Volume
     now: datetime
+    rules: Rules = Rules()
     status: Status = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+_KINDS = ("trainingjob", "lustrevolume")
+"""Extra fields of a record: namespace and name of the object that it is about."""
+
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -16,8 +19,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if job := getattr(record, "job", None):
-            line["job"] = job
+        line |= {kind: found for kind in _KINDS if (found := getattr(record, kind, None))}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -25,9 +27,9 @@ class JsonFormatter(logging.Formatter):
 
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        job = getattr(record, "job", None)
+        about = next((found for kind in _KINDS if (found := getattr(record, kind, None))), None)
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        text = f"{moment} {record.levelname:<7} {record.name}: {f'{job}: ' if job else ''}{record.getMessage()}"
+        text = f"{moment} {record.levelname:<7} {record.name}: {f'{about}: ' if about else ''}{record.getMessage()}"
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
@@ -39,4 +41,5 @@ def configure(form: str, level: str) -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     # When it is stopped in a busy moment it lists every object it was still watching, in one line.
     logging.getLogger("kopf._core.reactor.queueing").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for noisy in ("asyncio", "boto3", "botocore", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

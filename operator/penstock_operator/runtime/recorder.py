@@ -32,7 +32,7 @@ class Recorder:
     def record(self, about: Slim, event: Event, kind: str = names.KIND) -> None:
         """Queue one event; returns at once."""
         where = f"{about['metadata']['namespace']}/{about['metadata']['name']}"
-        log.info("%s: %s", event.reason, event.message, extra={"job" if kind == names.KIND else "volume": where})
+        log.info("%s: %s", event.reason, event.message, extra={kind.lower(): where})
         self._pending.append(event_object(about, event, self._instance, datetime.now(UTC), kind))
         self._wake.set()
 

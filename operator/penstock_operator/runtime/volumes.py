@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,20 +30,20 @@ from penstock_operator.runtime.usage import Usage
 
 log = logging.getLogger("penstock.volumes")
 
-BACKOFF, BACKOFF_MAX = timedelta(seconds=2), timedelta(minutes=5)
+BACKOFF_MAX = timedelta(minutes=5)
 
 
 class VolumeReconciler:
     """Brings one volume forward at a time; any number of workers may call `reconcile` for different keys."""
 
-    def __init__(self, kube: Kube, lister: Lister, usage: Usage, recorder: Recorder, fsx: Callable[[], FSx] = FSx) -> None:
-        self._kube, self._lister, self._usage, self._recorder = kube, lister, usage, recorder
-        self._make_fsx = fsx
+    def __init__(self, kube: Kube, lister: Lister, usage: Usage, recorder: Recorder, rules: verdict.Rules) -> None:
+        self._kube, self._lister, self._usage, self._recorder, self._rules = kube, lister, usage, recorder, rules
         self._fsx: asyncio.Future[FSx] | None = None
         self._uids: dict[Key, str] = {}
         self._made: dict[str, str] = {}
         self._tasks: dict[str, tuple[str, str]] = {}
         self._troubles: dict[str, tuple[int, Trouble]] = {}
+        self._blind: dict[str, int] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds after which it should be looked at again, or None."""
@@ -56,15 +56,16 @@ class VolumeReconciler:
         try:
             observed = await self._observe(key, volume)
         except CloudError as error:
-            self._trouble(volume, error)
-            observed = Observed(volume, used_by=self._users(key), trouble=self._troubles[volume.uid][1])
-            return await self._tell(key, body, observed)
-        decided = plan(observed, datetime.now(UTC))
+            times = self._blind[volume.uid] = self._blind.get(volume.uid, 0) + 1
+            return await self._tell(key, body, volume, self._trouble(volume, error, times))
+        self._blind.pop(volume.uid, None)
+        decided = plan(observed, datetime.now(UTC), self._rules)
         body = await self._write(key, body, decided.status)
         results = await asyncio.gather(*(self._do(key, body, volume, one) for one in decided.actions), return_exceptions=True)
-        for result in results:
+        for action, result in zip(decided.actions, results, strict=True):
             if isinstance(result, CloudError):
-                self._trouble(volume, result)
+                times = self._troubles[volume.uid][0] + 1 if volume.uid in self._troubles else 1
+                self._troubles[volume.uid] = (times, self._trouble(volume, result, times, action))
                 return 0.0
             if isinstance(result, BaseException):
                 raise result
@@ -128,6 +129,7 @@ class VolumeReconciler:
             bound=(claim or {}).get("status", {}).get("phase") == "Bound",
             deleting="deletionTimestamp" in metadata,
             uid=metadata.get("uid", ""),
+            released=(persistent or {}).get("status", {}).get("phase") == "Released",
         )
 
     async def _get(self, kind: str, namespace: str, name: str) -> Slim | None:
@@ -140,12 +142,10 @@ class VolumeReconciler:
 
     # --- what is done ---------------------------------------------------------------------------------------------------------
 
-    async def _tell(self, key: Key, body: Slim, observed: Observed) -> float:
+    async def _tell(self, key: Key, body: Slim, volume: Volume, trouble: Trouble) -> float:
         """AWS cannot be asked: only the status says so, with everything else as it was."""
         now = datetime.now(UTC)
-        writing = verdict.Writing(observed.volume, now)
-        trouble = observed.trouble
-        assert trouble is not None
+        writing = verdict.Writing(volume, now)
         writing.stalled(trouble.reason, trouble.message)
         if not writing.is_true(names.FILE_SYSTEM_AVAILABLE):
             writing.condition(names.FILE_SYSTEM_AVAILABLE, False, trouble.reason, trouble.message)
@@ -176,10 +176,10 @@ class VolumeReconciler:
             case verdict.CreateFileSystem():
                 made = await asyncio.to_thread(fsx.create, action.wanted, volume.uid, f"{volume.namespace}/{volume.name}")
                 self._made[volume.uid] = made.id
-                log.info("%s is being made", made.id, extra={"volume": "/".join(key)})
+                log.info("%s is being made", made.id, extra={"lustrevolume": "/".join(key)})
             case verdict.DeleteFileSystem():
                 await asyncio.to_thread(fsx.delete, action.file_system_id)
-                log.info("%s is being deleted", action.file_system_id, extra={"volume": "/".join(key)})
+                log.info("%s is being deleted", action.file_system_id, extra={"lustrevolume": "/".join(key)})
             case verdict.Link():
                 await asyncio.to_thread(fsx.link, action.file_system_id, action.repository, action.token)
             case verdict.Unlink():
@@ -221,21 +221,23 @@ class VolumeReconciler:
     async def _forget(self, key: Key) -> None:
         uid = self._uids.pop(key, None)
         if uid is not None:
-            for memory in (self._made, self._tasks, self._troubles):
+            for memory in (self._made, self._tasks, self._troubles, self._blind):
                 memory.pop(uid, None)
             await self._delete_persistent_volume(f"penstock-{uid}", uid)
 
-    def _trouble(self, volume: Volume, error: CloudError) -> None:
-        times = self._troubles[volume.uid][0] + 1 if volume.uid in self._troubles else 1
-        pause = min(BACKOFF * 2 ** (times - 1), BACKOFF_MAX)
-        log.warning("%s; again in %.0f s", error, pause.total_seconds(), extra={"volume": f"{volume.namespace}/{volume.name}"})
-        told = Trouble(error.reason, f"{error.code}: {error.message}"[:1500], datetime.now(UTC) + pause)
-        self._troubles[volume.uid] = (times, told)
+    def _trouble(self, volume: Volume, error: CloudError, times: int, action: verdict.Action | None = None) -> Trouble:
+        pause = min(self._rules.poll * 2 ** min(times - 1, 20), BACKOFF_MAX)
+        # AWS names neither folder nor bucket when it cannot reach one of several.
+        about = f"{action.repository.path} -> {action.repository.s3}: " if isinstance(action, verdict.Link) else ""
+        log.warning(
+            "%s; again in %.0f s", error, pause.total_seconds(), extra={"lustrevolume": f"{volume.namespace}/{volume.name}"}
+        )
+        return Trouble(error.reason, f"{about}{error.code}: {error.message}"[:1500], datetime.now(UTC) + pause, action)
 
     async def _client(self) -> FSx:
         """boto3 is imported by the first volume, in a thread: it takes half a second."""
         if self._fsx is None or (self._fsx.done() and self._fsx.exception() is not None):
-            self._fsx = asyncio.ensure_future(asyncio.to_thread(self._make_fsx))
+            self._fsx = asyncio.ensure_future(asyncio.to_thread(FSx))
         return await asyncio.shield(self._fsx)
 
 

@@ -2,8 +2,9 @@
 
 FSx for Lustre User Guide, "Importing changes from your data repository", "Exporting changes to the data repository", "POSIX
 metadata support for data repositories". Here an import copies the bytes, where Lustre makes a stub and fetches them at the
-first read. Files only: empty folders, links and names that are no path (a//b, ../c) are left out. Mode and owner travel as
-the object metadata that FSx writes; the owner is restored when this process is root.
+first read. Links and names that are no path (a//b, ../c) are left out, and empty folders are not exported. Mode and owner
+travel as the object metadata that FSx writes, those of a folder with the object that ends in a slash; the owner is restored
+when this process is root.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Mirror:
     incoming: Path  # on the same disk: files are written here and renamed, so nobody reads half of one
     synced: dict[str, Synced] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)  # the folder objects that were applied, by ETag
     last_scan: dict[str, Stamp] = field(default_factory=dict)
     polled: float = 0.0  # when, on the monotonic clock
     scanned: float = 0.0
@@ -69,6 +71,7 @@ class Mirror:
 
     def import_changes(self, events: Collection[str], chosen: Callable[[str], bool] = lambda _: True) -> None:
         """Bring new, changed and deleted objects into the folder, as far as `events` says."""
+        self._import_folders()
         objects = self.objects()
         for path, etag in objects.items():
             event = "CHANGED" if path in self.seen else "NEW"
@@ -80,6 +83,19 @@ class Mirror:
                     (self.folder / path).unlink()
                 self.synced.pop(path, None)
         self.seen = objects
+
+    def _import_folders(self) -> None:
+        """Objects that end in a slash, the prefix itself among them, are folders with a mode and an owner."""
+        for key, etag in buckets.listing(self.account, self.bucket, self.prefix).items():
+            path = key[len(self.prefix) :].removesuffix("/")
+            if not key.endswith("/") or self.folders.get(path) == etag or (path and not _is_path(path)):
+                continue
+            found = buckets.read(self.account, self.bucket, key)
+            if found is not None:
+                with suppress(OSError):  # a file where a folder should be
+                    (self.folder / path).mkdir(parents=True, exist_ok=True)
+                    _apply(self.folder / path, found.metadata)
+                    self.folders[path] = etag
 
     def import_one(self, path: str) -> str:
         """Write one object into its file. The error code of a task's report, empty when it went well."""
