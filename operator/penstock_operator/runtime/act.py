@@ -111,7 +111,7 @@ class Actor:
         try:
             await self._kube.delete("Pod", key[0], removal.pod.name, uid=removal.pod.uid)
         except ApiError as error:
-            if error.reason not in ("NotFound", "Conflict"):  # Conflict: the uid is another's by now
+            if error.reason != "NotFound":  # a conflict too: the next look knows more
                 raise
         self._lister.removed(key, removal.pod)
 
@@ -120,7 +120,7 @@ class Actor:
         try:  # the version too: its time to live may just have been changed
             await self._kube.delete(names.KIND, *key, uid=metadata["uid"], version=metadata["resourceVersion"])
         except ApiError as error:
-            if error.reason not in ("NotFound", "Conflict"):
+            if error.reason != "NotFound":
                 raise
 
 

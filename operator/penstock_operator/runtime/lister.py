@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ class Lister:
         self.volumes = Objects()
         self._pods: Cache[PodView] = Cache()
         self._created: Cache[PodView] = Cache()
+        self._gone: deque[str] = deque(maxlen=512)
 
     def job(self, key: Key) -> Slim | None:
         """The newest version known; None when the job is gone."""
@@ -45,15 +47,18 @@ class Lister:
         key, uid = pod_key(body), body["metadata"]["uid"]
         self._pods.drop(key, uid)
         self._created.drop(key, uid)
+        self._gone.append(uid)
 
     def sweep_pods(self, alive: Set[str], version: int) -> list[Key]:
         """Forget pods that a list at `version` did not hold. Returns the keys of their jobs."""
         return self._pods.sweep(alive, version) + self._created.sweep(alive, version)
 
     def created(self, key: Key, pod: Mapping[str, Any]) -> None:
-        """Remember a pod that was just created (its metadata is enough: nothing has happened to it yet)."""
+        """Remember a pod that was just created (its metadata is enough: nothing has happened to it yet). One that the watch has
+        shown to be gone before the answer to its creation came is not remembered: nobody would ever say so again."""
         view = pod_view(pod)
-        self._created.see(key, view.uid, int(pod["metadata"]["resourceVersion"]), view)
+        if view.uid not in self._gone:
+            self._created.see(key, view.uid, int(pod["metadata"]["resourceVersion"]), view)
 
     def removed(self, key: Key, pod: PodView) -> None:
         """Remember that a pod's deletion was asked for."""

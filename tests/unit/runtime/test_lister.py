@@ -62,6 +62,15 @@ def test_a_pod_we_created_is_there_before_its_event() -> None:
     assert lister.pods(KEY) == ()
 
 
+def test_a_pod_that_was_gone_before_its_creation_was_answered_is_not_remembered() -> None:
+    lister = Lister()
+    lister.jobs.see(job("1", ""))
+    lister.see_pod(pod("w0", "5"))
+    lister.drop_pod(pod("w0", "6"))
+    lister.created(KEY, pod("w0", "5"))
+    assert lister.pods(KEY) == ()
+
+
 def test_a_job_that_is_gone_takes_its_memory_along() -> None:
     lister = Lister()
     lister.jobs.see(job("10", "Pending"))
