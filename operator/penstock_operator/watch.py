@@ -139,6 +139,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 310
+    # Bookmarks come every minute, so a watch that is silent for longer is a dead connection that nobody closed.
+    settings.watching.inactivity_timeout = 70
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     # Nothing of kopf's is ever written to users' objects; if a handler ever did, not under its default prefix.

@@ -127,7 +127,7 @@ class FaultProxy:
 
     def watching(self) -> int:
         """Open watches that still pass events on."""
-        return sum(watch.mode in ("", "half") and watch.request.transport is not None for watch in list(self._watches))
+        return sum(watch.mode in ("", "half") and _connected(watch.request) for watch in list(self._watches))
 
     def cut_watches(self) -> int:
         """Cut every open watch now. Returns how many."""
@@ -158,7 +158,7 @@ class FaultProxy:
         return len(watches)
 
     async def _fail(self, status: dict[str, Any]) -> int:
-        watches = list(self._watches)
+        watches = [watch for watch in self._watches if _connected(watch.request)]
         for watch in watches:
             watch.mode = "over"
             await watch.response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
@@ -235,7 +235,7 @@ class FaultProxy:
         self._watches.add(watch)
         try:
             async for chunk in answer.content.iter_any():
-                if request.transport is None:
+                if not _connected(request):
                     break
                 if watch.mode == "half":
                     await response.write(chunk[: len(chunk) // 2])
@@ -273,6 +273,10 @@ async def _half(request: web.Request, status: int, headers: dict[str, str], cont
     await response.prepare(request)
     await response.write(content[: len(content) // 2])
     return _abort(request)
+
+
+def _connected(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _abort(request: web.Request) -> web.Response:

@@ -92,12 +92,7 @@ class Actor:
         """A namesake is ours when its controller is this very job. A Secret's name holds the job's uid, so it is."""
         if kind == "Secret":
             return
-        try:
-            found = await self._kube.get(kind, key[0], name)
-        except ApiError as error:
-            if error.reason == "NotFound":  # gone between the two calls; the next look makes it
-                return
-            raise
+        found = await self._kube.get(kind, key[0], name)  # gone between the two calls: an error, and the key comes back
         owners = found["metadata"].get("ownerReferences") or ()
         if any(one.get("controller") and one["uid"] == job["metadata"]["uid"] for one in owners):
             if kind == "Pod":
