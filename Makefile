@@ -11,7 +11,7 @@ PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-pipelines venv-serving prerequisites demo test test-unit test-api test-manifests test-aws test-pipelines \
-  test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving clean
+  test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving bench-pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,8 +65,8 @@ test-manifests: venv ## CRD, chart and kustomize against a real API server
 test-aws: venv ## FSx for Lustre volumes against a fake AWS over HTTP, and the fake AWS itself
 	$(BIN)/pytest -q tests/volumes tests/aws
 
-test-pipelines: venv-pipelines ## Components, alone and in Kubeflow Pipelines
-	$(PIPELINES)/bin/pytest -q tests/components
+test-pipelines: venv-pipelines ## Components and pipelines, alone and in Kubeflow Pipelines
+	$(PIPELINES)/bin/pytest -q tests/components tests/pipelines
 
 test-serving: venv-serving ## The model server
 	$(SERVING)/bin/pytest -q tests/serving
@@ -80,8 +80,8 @@ lint: venv ## Style, types, layers, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lint-components: venv venv-pipelines ## Types of the components
-	$(BIN)/mypy --python-executable $(PIPELINES)/bin/python components/penstock_components
+lint-components: venv venv-pipelines ## Types of components and pipelines
+	$(BIN)/mypy --python-executable $(PIPELINES)/bin/python components/penstock_components pipelines/penstock_pipelines
 
 lint-serving: venv venv-serving ## Types of the model server
 	$(BIN)/mypy --python-executable $(SERVING)/bin/python serving/penstock_serving
@@ -96,7 +96,7 @@ generate: venv ## Write the CRD, the API reference and the kustomize base from t
 images: venv prerequisites ## Build the operator's and the trainer's image
 	$(BIN)/python -m penstock_local.images build all
 
-bench: bench-burst bench-ring bench-serving ## All benchmarks
+bench: bench-burst bench-ring bench-serving bench-pipeline ## All benchmarks
 
 bench-burst: venv ## Bursts of jobs against a real API server; prints the table and keeps it in benchmarks/results
 	$(BIN)/python benchmarks/table.py
@@ -108,6 +108,9 @@ bench-serving: venv-serving ## The model server against kserve's own, same model
 	test -x .venv-kserve/bin/python || { $(PYTHON) -m venv .venv-kserve && .venv-kserve/bin/$(PIP) kserve==0.21.0 && \
 	  echo '$(abspath $(SERVING))/lib/python3.11/site-packages' > .venv-kserve/lib/python3.11/site-packages/torch.pth; }
 	$(SERVING)/bin/python benchmarks/serving.py
+
+bench-pipeline: venv-pipelines ## What kfp's local runner adds to a step
+	$(PIPELINES)/bin/python benchmarks/pipeline.py
 
 clean: ## Remove what is built in the checkout (not the cache)
 	rm -rf $(VENV) $(PIPELINES) $(SERVING) .venv-kserve .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Kubeflow pipelines."""
+"""Kubeflow pipelines, one module each, and the components that only pipelines need."""

@@ -1,0 +1,1 @@
+"""The pipeline's parameters, checked before anything costs money."""

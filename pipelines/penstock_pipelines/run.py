@@ -1,0 +1,50 @@
+"""A pipeline run: what it is called, where its files lie, and which remote objects are its own.
+
+The run's name is KFP's run id, or the name the user gave: a run that is started again under the name of an earlier one finds
+what that one made, and goes on from there. All of it follows from name and parameters, so the exit handler, which may use no
+other step's outputs, knows it too. Remote objects carry the name in an annotation.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from penstock_components import names, s3
+from penstock_components.kube import Kube, Object
+from penstock_components.training.train.request import API_VERSION as PENSTOCK
+from penstock_components.training.train.request import KIND as TRAINING_JOB
+
+RUN: Final = "penstock.dev/run-id"
+LUSTRE_VOLUME: Final = "LustreVolume"
+__all__ = ["LUSTRE_VOLUME", "PENSTOCK", "RUN", "TRAINING_JOB", "folder", "labelling_job", "now", "of_run", "volume"]
+
+
+def folder(output_uri: str, run_id: str) -> str:
+    """Where everything of a run is written: `<output_uri>/<run>`."""
+    return s3.join(output_uri, run_id)
+
+
+def labelling_job(output_uri: str, run_id: str, given: str) -> str:
+    """The labelling job's name: the one given, which other runs may share, else the run's own."""
+    return given or names.deterministic("label", output_uri, run_id)
+
+
+def volume(run_id: str) -> str:
+    """The name of the run's own LustreVolume."""
+    return names.deterministic("run", run_id)
+
+
+def of_run(kube: Kube, api_version: str, kind: str, run_id: str) -> list[Object]:
+    """The namespace's objects that steps of this run made; none where the cluster does not know the kind."""
+    if not kube.knows(api_version, kind):
+        return []
+    # Items of a list of built-in kinds carry neither.
+    named = {"apiVersion": api_version, "kind": kind}
+    found = [{**named, **each} for each in kube.select(api_version, kind)]
+    return [each for each in found if each["metadata"].get("annotations", {}).get(RUN) == run_id]
+
+
+def now() -> str:
+    """The time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

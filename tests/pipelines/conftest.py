@@ -1,0 +1,87 @@
+"""A real API server with the operator's CRDs, the fake AWS, and someone who plays operator, nodes and training."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kfp.local.orchestrator import task_executor
+from tests.components.api_server import cluster, kubelet, plane
+from tests.components.conftest import aws, bucket, fake_aws, kfp_local, upload
+from tests.components.played import Kubelet, Played
+from tests.pipelines.player import Player
+
+from penstock_components import manifest, s3
+from penstock_local.aws import FakeAWS
+from penstock_local.controlplane import ControlPlane
+
+__all__ = ["aws", "bucket", "cluster", "fake_aws", "kfp_local", "kubelet", "plane"]
+
+CRD = Path(__file__).parents[2] / "manifests" / "crds" / "lustrevolumes.penstock.dev.yaml"
+CLASSES = ["cat", "dog", "eel"]
+FAST = {"labelling": {"startSeconds": 0.05, "secondsPerObject": 0.005, "stopSeconds": 0.05, "failObjects": []}}
+
+
+@pytest.fixture(scope="session")
+def penstock(plane: ControlPlane) -> ControlPlane:
+    """The API server with both CRDs."""
+    plane.kubectl("apply", "--server-side", "-f", str(CRD))
+    plane.kubectl("wait", "--for=condition=Established", "crd/lustrevolumes.penstock.dev", "--timeout=20s")
+    return plane
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kfp's local runner tries again at once."""
+    monkeypatch.setattr(task_executor, "time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.fixture(scope="session")
+def team(fake_aws: FakeAWS) -> str:
+    """The ARN of a work team."""
+    member = {"CognitoMemberDefinition": {"UserPool": "us-east-1_Pool", "UserGroup": "labellers", "ClientId": "client"}}
+    made = fake_aws.client("sagemaker").create_workteam(
+        WorkteamName=f"team-{uuid.uuid4().hex[:8]}", Description="labellers", MemberDefinitions=[member]
+    )
+    return str(made["WorkteamArn"])
+
+
+@pytest.fixture
+def parameters(penstock: ControlPlane, cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterator[dict[str, Any]]:
+    """Good parameters for 30 images of three classes, and a team of three who are always right."""
+    aws.control.configure(FAST)
+    aws.control.forget_calls()
+    lines = upload(bucket, 30)
+    manifest.write(s3.join(bucket, "input.manifest"), lines)
+    workers = [{"id": worker, "accuracy": 1.0} for worker in ("ann", "bob", "cid")]
+    aws.control.workers(
+        team.rpartition("/")[2], workers, truth={line["source-ref"]: place % 3 for place, line in enumerate(lines)}
+    )
+    yield {
+        "manifest_uri": s3.join(bucket, "input.manifest"),
+        "output_uri": s3.join(bucket, "out"),
+        "label_attribute": "animal",
+        "label_categories": CLASSES,
+        "role_arn": "arn:aws:iam::123456789012:role/labelling",
+        "workteam_arn": team,
+        "endpoint": "animals",
+        "volume": {"create": {"subnetId": "subnet-0123456789abcdef0"}},
+        "image_size": 8,
+        "run": "first",
+        "namespace": cluster.namespace,
+        "poll_seconds": 0.1,
+    }
+    aws.control.clear_faults()
+    aws.control.configure(FAST)
+
+
+@pytest.fixture
+def player(cluster: Played, kubelet: Kubelet) -> Iterator[Player]:
+    """Plays until the test is over."""
+    playing = Player(kubelet.name)
+    with cluster.played(playing):
+        yield playing

@@ -1,0 +1,140 @@
+"""Operator, FSx, training and model server as a run meets them: statuses are written, and files appear where they would.
+
+Where a TrainingJob's data and model lie is found as its pods would find it: mounted volume, repositories, the command's paths.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import Any
+from urllib.parse import quote
+
+from tests.api.cluster import PODS, now
+from tests.components.played import Played, complete
+
+from penstock_components import s3
+from penstock_components.deployment.deploy.request import ENDPOINT
+from penstock_components.kube import Object
+
+API = "/apis/penstock.dev/v1alpha1/namespaces/{namespace}"
+HISTORY = [
+    {"epoch": 1, "loss": 1.0, "validation_loss": 1.1, "validation_accuracy": 0.5},
+    {"epoch": 2, "loss": 0.2, "validation_loss": 0.3, "validation_accuracy": 0.9},
+]
+
+
+class Player:
+    """Called again and again with the cluster. `fails`: steps whose remote part fails; `right`: the model's predictions are."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.right = True
+        self.fails: set[str] = set()
+        self.made: dict[str, str] = {}  # everything ever seen: uid to "Kind name"
+
+    def __call__(self, mine: Played) -> None:
+        for volume in self._seen(mine, f"{API}/lustrevolumes", "LustreVolume"):
+            if not volume.get("status"):
+                mine.call("PATCH", f"{API}/lustrevolumes/{volume['metadata']['name']}/status", {"status": self._linked(volume)})
+        for job in self._seen(mine, f"{API}/trainingjobs", "TrainingJob"):
+            if not job.get("status"):
+                self._train(mine, job)
+        self._seen(mine, "/apis/batch/v1/namespaces/{namespace}/jobs", "Job")
+        self._seen(mine, "/apis/apps/v1/namespaces/{namespace}/deployments", "Deployment")
+        for number, pod in enumerate(mine.all_pods(), 1):
+            if ENDPOINT in pod["metadata"].get("labels", {}):
+                self._serve(mine, pod, number)
+            elif pod["status"]["phase"] == "Pending":
+                self._predict(mine, pod)
+
+    def kinds(self) -> list[str]:
+        """Kinds of all that was ever made, sorted."""
+        return sorted(each.partition(" ")[0] for each in self.made.values())
+
+    def _seen(self, mine: Played, path: str, kind: str) -> list[Object]:
+        found: list[Object] = mine.call("GET", path)["items"]
+        self.made |= {each["metadata"]["uid"]: f"{kind} {each['metadata']['name']}" for each in found}
+        return found
+
+    def _linked(self, volume: Object) -> Object:
+        bad = "training-ground" in self.fails
+        status, reason = ("False", "CreationFailed") if bad else ("True", "Created")
+        words = "Insufficient capacity in the zone" if bad else ""
+        condition = {"type": "FileSystemAvailable", "status": status, "reason": reason, "message": words}
+        return {
+            "phase": "Failed" if bad else "Available",
+            "reason": reason,
+            "observedGeneration": volume["metadata"]["generation"],
+            "conditions": [{**condition, "lastTransitionTime": now()}],
+        }
+
+    def _train(self, mine: Played, job: Object) -> None:
+        name = job["metadata"]["name"]
+        if "train" in self.fails:
+            condition = {"type": "Failed", "status": "True", "reason": "ProgramFailed", "message": "exit code 2"}
+            mine.training_status(name, phase="Failed", conditions=[{**condition, "lastTransitionTime": now()}])
+            return
+        options = dict(part.split("=", 1) for part in job["spec"]["command"] if "=" in part)
+        about = json.loads(s3.read(self._in_s3(mine, job, f"{options['--data']}/dataset.json")))
+        assert about["counts"]["train"]
+        model = {
+            "model": "model.pt2",
+            "bytes": 4,
+            "sha256": "0" * 64,
+            "metrics": {"validation_accuracy": 0.9},
+            "history": HISTORY,
+        }
+        for file, data in (("model.pt2", b"real"), ("model.json", json.dumps(model).encode())):
+            s3.write(self._in_s3(mine, job, f"{options['--out']}/{file}"), data)
+        mine.training_status(name, **complete())
+
+    def _in_s3(self, mine: Played, job: Object, path: str) -> str:
+        """Where FSx keeps the file of this path in the job's pods."""
+        mount = next(
+            each for each in job["spec"]["volumes"] if "lustreVolume" in each and path.startswith(f"{each['mountPath']}/")
+        )
+        volume = mine.call("GET", f"{API}/lustrevolumes/{mount['lustreVolume']}")
+        inside = path.removeprefix(mount["mountPath"])
+        for each in volume["spec"]["repositories"]:
+            if inside.startswith(f"{each['path'].rstrip('/')}/"):
+                return str(each["s3"]).rstrip("/") + inside.removeprefix(each["path"].rstrip("/"))
+        raise AssertionError(f"{path} is in no repository of {volume['spec']}")
+
+    def _serve(self, mine: Played, pod: Object, number: int) -> None:
+        name = pod["metadata"]["name"]
+        if pod["metadata"].get("deletionTimestamp"):
+            mine.call("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+        elif not pod["spec"].get("nodeName"):
+            mine.place(pod, self.node)
+        elif "deploy" in self.fails:
+            mine.pod_waits(pod, "InvalidImageName", "couldn't parse image name")
+        elif pod["status"]["phase"] == "Pending":
+            mine.pod_runs(pod, ip=f"10.1.0.{number}")
+
+    def _predict(self, mine: Played, pod: Object) -> None:
+        command = pod["spec"]["containers"][0]["command"]
+        options = dict(zip(command[3::2], command[4::2], strict=True))
+        step = "evaluate" if "/evaluation/" in options["--output"] else "predict"
+        if step not in self.fails:
+            s3.write(options["--output"], self._predictions(options["--input"]))
+        mine.pod_ends(pod, 1 if step in self.fails else 0)
+
+    def _predictions(self, uri: str) -> bytes:
+        lines = []
+        for shard in s3.objects(s3.join(uri, "")):
+            with tarfile.open(fileobj=io.BytesIO(s3.read(shard.uri))) as tar:
+                for member in (each for each in tar if each.name.endswith(".cls")):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    label = int(file.read())
+                    probabilities = [0.05] * 3
+                    probabilities[label if self.right else (label + 1) % 3] = 0.9
+                    lines.append({"key": member.name.removesuffix(".cls"), "label": label, "probabilities": probabilities})
+        return b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+
+
+def objects(mine: Played, path: str) -> list[Any]:
+    """All objects under an API path of the namespace."""
+    return list(mine.call("GET", quote(path, safe="/{}?=,"))["items"])

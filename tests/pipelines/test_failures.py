@@ -1,0 +1,159 @@
+"""A run that fails, at each step: the exit handler runs and tells what happened, and nothing remote goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.components.played import Played
+from tests.pipelines.player import API, Player, objects
+from tests.pipelines.test_end_to_end import DEPLOYMENTS, JOBS, nothing_runs, ran, read
+
+from penstock_components import jobs, s3
+from penstock_components.adoption import start
+from penstock_components.deployment.deploy import request as serving
+from penstock_components.errors import ComponentError
+from penstock_components.kube import Kube
+from penstock_components.labelling.ground_truth_labelling import request
+from penstock_components.training.train.request import Training, build
+from penstock_local.aws import FakeAWS
+from penstock_pipelines.clean_up.ending import end
+from penstock_pipelines.end_to_end import end_to_end
+from penstock_pipelines.run import labelling_job
+from penstock_pipelines.training_ground import volume
+
+pytestmark = pytest.mark.filterwarnings("ignore:Task .* have no effect in the current local runner")
+
+Break = Callable[[Player, FakeAWS, dict[str, Any]], None]
+
+
+def remote(step: str) -> Break:
+    """The step's remote part fails."""
+    return lambda player, aws, parameters: player.fails.add(step)
+
+
+def no_labelling(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
+    aws.control.fault("sagemaker", "CreateLabelingJob", "ResourceLimitExceeded", times=100)
+
+
+def no_picture(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
+    bucket, _ = s3.parse(parameters["manifest_uri"])
+    s3.write(f"s3://{bucket}/images/0003.png", b"no picture", "image/png")
+
+
+def no_metrics(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
+    parameters["baseline_uri"] = parameters["manifest_uri"]
+
+
+@pytest.mark.parametrize(
+    ("step", "spoil", "stays"),
+    [
+        ("ground-truth-labelling", no_labelling, []),
+        ("split-and-preprocess", no_picture, []),
+        ("training-ground", remote("training-ground"), ["LustreVolume"]),
+        ("train", remote("train"), ["LustreVolume", "TrainingJob"]),
+        ("evaluate", remote("evaluate"), ["Job", "LustreVolume", "TrainingJob"]),
+        ("gate", no_metrics, ["Job", "LustreVolume", "TrainingJob"]),
+        ("deploy", remote("deploy"), ["Deployment", "Job", "LustreVolume", "TrainingJob"]),
+        ("predict", remote("predict"), ["Deployment", "Job", "Job", "LustreVolume", "TrainingJob"]),
+    ],
+)
+def test_a_failed_step_ends_the_run_and_leaves_nothing_running(
+    step: str,
+    spoil: Break,
+    stays: list[str],
+    cluster: Played,
+    player: Player,
+    parameters: dict[str, Any],
+    aws: FakeAWS,
+    kfp_local: Path,
+    no_pauses: None,
+) -> None:
+    spoil(player, aws, parameters)
+    with pytest.raises(RuntimeError, match=rf"Inner task failed: \S*'{step}'"):  # kfp colours it
+        end_to_end(**parameters)
+    tasks = ran(kfp_local)
+    assert "clean-up" in tasks
+    assert step not in tasks
+    assert not any(task.startswith("report") for task in tasks)
+    ended = read(parameters, "first/end.json")
+    assert (ended["state"], ended["problems"]) == ("FAILED", [])
+    # Every try that makes anew what had failed gives it the same name.
+    assert sorted(each.partition(" ")[0] for each in {*player.made.values()}) == stays
+    assert ("LustreVolume" in str(ended["stopped"])) == ("LustreVolume" in stays)
+    nothing_runs(cluster, aws)
+
+
+def test_a_run_whose_steps_were_killed_is_stopped_by_the_exit_handler(
+    cluster: Played, parameters: dict[str, Any], aws: FakeAWS
+) -> None:
+    aws.control.configure({"labelling": {"secondsPerObject": 3600}})
+    kube, model_uri = Kube(cluster.namespace), s3.join(parameters["output_uri"], "first", "model")
+    wishes = [
+        volume.build("first", "s3://data/d", "s3://data/m", parameters["volume"]),
+        build(Training(model_uri=model_uri, image="none", command=["x"], run_id="first")),
+        build(Training(model_uri=model_uri, image="none", command=["x"], run_id="another")),
+        jobs.build("evaluate", "first", "none", ["x", "-m", "y"], env={}, resources={}),
+        serving.deployment(serving.Serving(name="animals", model_uri=model_uri, image="none")),
+        serving.deployment(serving.Serving(name="animals", model_uri="s3://b/another-runs", image="none")),
+    ]
+    for wish in wishes:
+        start(kube, wish, failed=lambda found: False)
+    label(parameters, aws, labelling_job(parameters["output_uri"], "first", ""))
+    wanted = {name: parameters[name] for name in ("output_uri", "endpoint", "run", "namespace")}
+    ended = end("FAILED", "Task run failed.", job_id="1", poll_seconds=0.1, **wanted)
+    kinds = [line.partition(" ")[0] for line in ended.stopped]
+    assert kinds == ["labelling", "TrainingJob", "Job", "Deployment", "LustreVolume"]
+    # What other runs made is theirs.
+    (job,), (deployment,) = objects(cluster, f"{API}/trainingjobs"), objects(cluster, DEPLOYMENTS)
+    assert job["metadata"]["annotations"]["penstock.dev/run-id"] == "another"
+    assert deployment["metadata"]["name"] == wishes[-1]["metadata"]["name"]
+    assert objects(cluster, JOBS) == objects(cluster, f"{API}/lustrevolumes") == []
+    assert end("FAILED", "", job_id="1", poll_seconds=0.1, **wanted).stopped == []
+
+
+def test_a_service_that_does_not_answer_keeps_no_file_system_alive(
+    cluster: Played, parameters: dict[str, Any], aws: FakeAWS
+) -> None:
+    start(
+        Kube(cluster.namespace), volume.build("first", "s3://data/d", "s3://data/m", parameters["volume"]), lambda found: False
+    )
+    aws.control.fault("sagemaker", "DescribeLabelingJob", "AccessDeniedException", "not allowed", times=100)
+    wanted = {name: parameters[name] for name in ("output_uri", "endpoint", "run", "namespace")}
+    with pytest.raises(ComponentError, match=r"may still be there[\s\S]*labelling job: .*not allowed"):
+        end("FAILED", "", job_id="1", poll_seconds=0.1, **wanted)
+    assert objects(cluster, f"{API}/lustrevolumes") == []
+    assert "not allowed" in read(parameters, "first/end.json")["problems"][0]
+
+
+def test_a_volume_that_does_not_go_is_told_with_its_conditions(
+    cluster: Played, parameters: dict[str, Any], aws: FakeAWS
+) -> None:
+    kube, wish = Kube(cluster.namespace), volume.build("first", "s3://data/d", "s3://data/m", parameters["volume"])
+    wish["metadata"]["finalizers"] = ["penstock.dev/close"]
+    name = start(kube, wish, lambda found: False)["metadata"]["name"]
+    condition = {"type": "Exported", "status": "False", "reason": "ExportFailed", "message": "2 files failed"}
+    status = {
+        "phase": "Deleting",
+        "reason": "Exporting",
+        "conditions": [{**condition, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    }
+    cluster.call("PATCH", f"{API}/lustrevolumes/{name}/status", {"status": status})
+    wanted = {name: parameters[name] for name in ("output_uri", "endpoint", "run", "namespace")}
+    with pytest.raises(ComponentError, match=r"not gone, and its file system costs on: .*ExportFailed: 2 files failed"):
+        end("SUCCEEDED", "", job_id="1", gone_minutes=0.01, poll_seconds=0.1, **wanted)
+    cluster.call("PATCH", f"{API}/lustrevolumes/{name}", {"metadata": {"finalizers": None}})
+
+
+def label(parameters: dict[str, Any], aws: FakeAWS, name: str) -> None:
+    """A labelling job that is under way."""
+    keys = ("manifest_uri", "label_attribute", "label_categories", "role_arn", "workteam_arn")
+    wanted = request.Labelling(
+        output_uri=parameters["output_uri"], title="t", description="d", **{k: parameters[k] for k in keys}
+    )
+    uris = [s3.join(parameters["output_uri"], file) for file in ("t.html", "c.json")]
+    s3.write(uris[0], request.template(wanted))
+    s3.write(uris[1], request.categories(wanted.label_categories))
+    aws.client("sagemaker").create_labeling_job(**request.create(wanted, name, "0", uris[0], uris[1], "us-east-1"))

@@ -1,0 +1,140 @@
+"""Parameters that cannot work are refused by name before anything is started; and a run's name holds its parameters."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from tests.components.played import Played
+from tests.pipelines.player import API
+
+from penstock_components import s3
+from penstock_components.errors import ComponentError
+from penstock_local.aws import FakeAWS
+from penstock_pipelines.check_parameters.component import check_parameters
+from penstock_pipelines.check_parameters.parameters import Parameters, start
+from penstock_pipelines.end_to_end import end_to_end
+
+DEFAULTS = {
+    name: given.default
+    for name, given in end_to_end.component_spec.inputs.items()
+    if name in Parameters.__dataclass_fields__ and given.optional
+}
+
+
+def wanted(parameters: dict[str, Any], **more: Any) -> Parameters:
+    given = {**DEFAULTS, "job_id": "1", **parameters, **more}
+    return Parameters(**{name: given[name] for name in Parameters.__dataclass_fields__})
+
+
+def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, Any], aws: FakeAWS) -> None:
+    started = start(wanted(parameters))
+    assert started.run_uri == s3.join(parameters["output_uri"], "first")
+    assert started.predict_uri == f"{started.run_uri}/dataset/test"
+    assert aws.control.calls("sagemaker", "CreateLabelingJob") == []
+    assert start(wanted(parameters)) == started
+    other = start(wanted(parameters, run="", labelling_job="animals", new_data_uri="s3://b/new"))
+    assert (other.run_id, other.labelling_job, other.predict_uri) == ("1", "animals", "s3://b/new")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"manifest_uri": "input.manifest"}, "manifest_uri: 'input.manifest' is not an S3 URI"),
+        ({"manifest_uri": "s3://nowhere/m"}, "manifest_uri: s3://nowhere/m: there is no such bucket"),
+        ({"output_uri": "out"}, "output_uri: 'out' is not an S3 URI"),
+        ({"output_uri": "s3://nowhere/out"}, "output_uri: bucket 'nowhere'"),
+        ({"label_attribute": "an_animal"}, "label_attribute 'an_animal'"),
+        ({"label_categories": ["cat"]}, "label_categories has 1"),
+        ({"role_arn": "labelling"}, "role_arn 'labelling'"),
+        (
+            {"workteam_arn": "arn:aws:sagemaker:us-east-1:123456789012:workteam/private-crowd/none"},
+            "workteam_arn: work team 'none'",
+        ),
+        ({"title": ""}, "title has 0 characters"),
+        ({"description": "x" * 256}, "description has 256 characters"),
+        ({"endpoint": "Animals"}, "endpoint is 'Animals'"),
+        ({"replicas": 0}, "replicas is 0"),
+        ({"volume": {}}, "volume has nothing"),
+        ({"volume": {"create": {"subnetId": "here"}}}, "volume.create.subnetId is 'here'"),
+        ({"volume": {"create": {"subnetId": "subnet-01234567", "deploymentType": "Scratch1"}}}, "deploymentType is 'Scratch1'"),
+        (
+            {"volume": {"create": {"subnetId": "subnet-01234567", "throughputPerTiB": 125.0}}},
+            "throughputPerTiB is required for",
+        ),
+        ({"volume": {"create": {"subnetId": "subnet-01234567", "storageCapacityGiB": 1500.0}}}, "storageCapacityGiB is 1500"),
+        ({"volume": {"fileSystemId": "fs-1"}}, "volume.fileSystemId is 'fs-1'"),
+        ({"volume": {"fileSystemId": "fs-01234567", "repositories": []}}, "volume has repositories; allowed are"),
+        ({"volume_name": "mine"}, "volume and volume_name are both given"),
+        ({"volume": {}, "volume_name": "mine"}, "volume_name: there is no LustreVolume .*/mine"),
+        ({"labelling_job": "a job"}, "labelling_job 'a job'"),
+        ({"workers_per_object": 10}, "workers_per_object is 10"),
+        ({"labelling_hours": 0.0}, "labelling_hours is 0"),
+        ({"min_confidence": 1.5}, "min_confidence is 1.5"),
+        ({"validation_fraction": 0.6, "test_fraction": 0.6}, "validation_fraction, test_fraction: .* together below 1"),
+        ({"test_fraction": 0.0}, "test_fraction is 0"),
+        ({"preprocess": "nothing:here"}, "preprocess: .*nothing:here"),
+        ({"image_size": 4}, "image_size is 4"),
+        ({"workers": 0}, "workers is 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"training_hours": 100.0}, "training_hours is 100"),
+        ({"threshold": 95.0}, "threshold is 95"),
+        ({"baseline_uri": "model.json"}, "baseline_uri: 'model.json'"),
+        ({"new_data_uri": "/new"}, "new_data_uri: '/new'"),
+        ({"trainer_image": "penstock/trainer"}, "trainer_image is 'penstock/trainer'; give a tag"),
+        ({"serving_image": "penstock/serving:latest"}, "serving_image is 'penstock/serving:latest'; give a tag"),
+        ({"run": "a/b"}, "run is 'a/b'"),
+    ],
+)
+def test_a_bad_parameter_is_refused_by_name_and_starts_nothing(
+    changes: dict[str, Any], message: str, parameters: dict[str, Any], aws: FakeAWS
+) -> None:
+    with pytest.raises(ComponentError, match=message) as caught:
+        start(wanted(parameters, **changes))
+    assert str(caught.value).startswith("nothing was started, 1 parameters are wrong:"), caught.value
+    assert not list(s3.objects(parameters["output_uri"]))
+
+
+def test_all_problems_come_at_once(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ComponentError, match="3 parameters are wrong") as caught:
+        start(wanted(parameters, epochs=0, endpoint="A", title=""))
+    assert all(name in str(caught.value) for name in ("epochs", "endpoint", "title"))
+
+
+def test_a_cluster_without_penstock_is_told(parameters: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(ComponentError, match="namespace: no way into Kubernetes"):
+        start(wanted(parameters))
+
+
+def test_a_run_of_the_same_name_must_be_asked_for_the_same(parameters: dict[str, Any]) -> None:
+    start(wanted(parameters))
+    start(wanted(parameters, training_hours=1.0))
+    with pytest.raises(ComponentError, match="epochs is 3, was 20"):
+        start(wanted(parameters, epochs=3))
+    start(wanted(parameters, epochs=3, run="second"))
+
+
+def test_a_named_volume_must_hold_both_folders_and_follow_them(cluster: Played, parameters: dict[str, Any]) -> None:
+    def volume(name: str, *repositories: dict[str, Any]) -> None:
+        spec = {"fileSystemId": "fs-0123456789abcdef0", "repositories": list(repositories)}
+        body = {"apiVersion": "penstock.dev/v1alpha1", "kind": "LustreVolume", "metadata": {"name": name}, "spec": spec}
+        cluster.call("POST", f"{API}/lustrevolumes", body)
+
+    link = {"path": "/runs", "s3": f"{parameters['output_uri']}/"}
+    volume("good", {**link, "importEvents": ["New"], "exportEvents": ["New", "Changed"]})
+    volume("elsewhere", {**link, "s3": "s3://elsewhere/"})
+    volume("silent", {**link, "importEvents": ["New"]})
+    start(wanted(parameters, volume={}, volume_name="good"))
+    for name, message in (("elsewhere", "links no prefix that holds"), ("silent", "has no exportEvents New")):
+        with pytest.raises(ComponentError, match=f"volume_name: LustreVolume {name}.* {message}"):
+            start(wanted(parameters, volume={}, volume_name=name, run=name))
+
+
+def test_every_checked_parameter_is_one_of_the_pipeline() -> None:
+    names = set(inspect.signature(check_parameters.python_func).parameters)
+    assert names == set(Parameters.__dataclass_fields__)
+    assert names - {"job_id"} <= set(end_to_end.component_spec.inputs)
