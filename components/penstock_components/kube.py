@@ -72,10 +72,11 @@ class Kube:
             raise
 
     def select(self, api_version: str, kind: str, labels: Mapping[str, str] | None = None) -> list[Object]:
-        """All objects with these labels, by name."""
+        """All objects with these labels, by name. Items of a list name neither apiVersion nor kind; they are added."""
         selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
         answer = self._json("GET", self._path(api_version, kind), query={"labelSelector": selector} if selector else {})
-        return sorted(answer["items"], key=lambda each: str(each["metadata"]["name"]))
+        items = [{"apiVersion": api_version, "kind": kind, **each} for each in answer["items"]]
+        return sorted(items, key=lambda each: str(each["metadata"]["name"]))
 
     def create(self, body: Object) -> Object:
         """Create; raises Refused with status 409 where the name is taken."""

@@ -39,10 +39,7 @@ def of_run(kube: Kube, api_version: str, kind: str, run_id: str) -> list[Object]
     """The namespace's objects that steps of this run made; none where the cluster does not know the kind."""
     if not kube.knows(api_version, kind):
         return []
-    # Items of a list of built-in kinds carry neither.
-    named = {"apiVersion": api_version, "kind": kind}
-    found = [{**named, **each} for each in kube.select(api_version, kind)]
-    return [each for each in found if each["metadata"].get("annotations", {}).get(RUN) == run_id]
+    return [each for each in kube.select(api_version, kind) if each["metadata"].get("annotations", {}).get(RUN) == run_id]
 
 
 def now() -> str:

@@ -89,13 +89,12 @@ def _jobs(kube: Kube, run_id: str) -> Iterator[str]:
 
 def _deployments(kube: Kube, endpoint: str, model_uri: str) -> Iterator[str]:
     """New pods of a deployment that never came to serve; what the Service leads to stays."""
-    named = {"apiVersion": "apps/v1", "kind": "Deployment"}
     service = kube.get("v1", "Service", endpoint)
     serving = (service or {"spec": {}})["spec"].get("selector", {}).get(REVISION)
-    for found in kube.select(*named.values(), {ENDPOINT: endpoint}):
+    for found in kube.select("apps/v1", "Deployment", {ENDPOINT: endpoint}):
         env = found["spec"]["template"]["spec"]["containers"][0].get("env", [])
         ours = {"name": "MODEL_URI", "value": model_uri} in env
-        if ours and found["metadata"]["labels"].get(REVISION) != serving and _delete(kube, {**named, **found}):
+        if ours and found["metadata"]["labels"].get(REVISION) != serving and _delete(kube, found):
             yield f"Deployment {found['metadata']['name']} never served and is deleted"
 
 
