@@ -10,8 +10,8 @@ SERVING := .venv-serving
 PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-pipelines venv-serving prerequisites demo test test-unit test-api test-manifests test-aws test-pipelines \
-  test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving bench-pipeline clean
+.PHONY: help venv venv-pipelines venv-serving prerequisites demo test test-unit test-api test-manifests test-aws test-components \
+  test-pipelines test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving bench-pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,7 +50,7 @@ demo: venv prerequisites ## Kubernetes on this machine, the operator, and a mode
 
 test: ## All checks and tests: what needs no node two by two, then the real nodes
 	$(MAKE) --jobs=2 --output-sync=target lint lint-components lint-serving test-unit test-api test-manifests test-aws \
-	  test-pipelines test-serving
+	  test-components test-pipelines test-serving
 	$(MAKE) test-e2e
 
 test-unit: venv ## Unit tests, seconds
@@ -65,8 +65,11 @@ test-manifests: venv ## CRD, chart and kustomize against a real API server
 test-aws: venv ## FSx for Lustre volumes against a fake AWS over HTTP, and the fake AWS itself
 	$(BIN)/pytest -q tests/volumes tests/aws
 
-test-pipelines: venv-pipelines ## Components and pipelines, alone and in Kubeflow Pipelines
-	$(PIPELINES)/bin/pytest -q tests/components tests/pipelines
+test-components: venv-pipelines ## Components, alone and in Kubeflow Pipelines
+	$(PIPELINES)/bin/pytest -q tests/components
+
+test-pipelines: venv-pipelines ## Whole pipelines: both ways of the gate, a failure of every step, what is compiled
+	$(PIPELINES)/bin/pytest -q tests/pipelines
 
 test-serving: venv-serving ## The model server
 	$(SERVING)/bin/pytest -q tests/serving
