@@ -10,7 +10,7 @@ SERVING := .venv-serving
 PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-pipelines venv-serving prerequisites demo test test-unit test-api test-manifests test-aws test-components \
+.PHONY: help venv venv-pipelines venv-serving prerequisites demo demo-pipeline test test-unit test-api test-manifests test-aws test-components \
   test-pipelines test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving bench-pipeline clean
 
 help: ## List the targets
@@ -48,6 +48,9 @@ prerequisites: ## Debian packages for the local cluster and the images (needs ro
 demo: venv prerequisites ## Kubernetes on this machine, the operator, and a model trained in it (CLUSTER=current: your own cluster)
 	$(BIN)/python -m penstock_local.demo
 
+demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a served model, with a fake AWS (RUN=name: again)
+	$(PIPELINES)/bin/python -m penstock_pipelines.demo
+
 test: ## All checks and tests: what needs no node two by two, then the real nodes
 	$(MAKE) --jobs=2 --output-sync=target lint lint-components lint-serving test-unit test-api test-manifests test-aws \
 	  test-components test-pipelines test-serving
@@ -74,7 +77,7 @@ test-pipelines: venv-pipelines ## Whole pipelines: both ways of the gate, a fail
 test-serving: venv-serving ## The model server
 	$(SERVING)/bin/pytest -q tests/serving
 
-test-e2e: venv prerequisites ## Real nodes, real pods, real MPI
+test-e2e: venv venv-pipelines prerequisites ## Real nodes, real pods, real MPI
 	$(BIN)/pytest -q tests/local tests/e2e
 
 lint: venv ## Style, types, layers, generated files

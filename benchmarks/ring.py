@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from penstock_local.demo import local_target
+from penstock_local.demo import bring_up
 from penstock_local.steps import Steps
 from penstock_local.tools import Target
 
@@ -123,7 +123,7 @@ def measure(target: Target) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    target = local_target(Steps())
+    _, target = bring_up(Steps(), ("operator", "trainer"))
     target.namespace(NAMESPACE)
     try:
         config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bench"}, "data": {"program.py": PROGRAM}}

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
 from penstock_local.seeds import Archive
 from penstock_local.steps import Steps
-from penstock_local.tools import Target
+from penstock_local.tools import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Target
 
 NAMESPACE, JOB = "demo", "digits"
 REQUIRED_ACCURACY = 0.95
@@ -41,7 +42,7 @@ def run() -> None:
     """Set up, train, report. Raises LocalError when the model is not good enough."""
     steps = Steps()
     begun = time.monotonic()
-    target = _current(steps) if os.environ.get("CLUSTER") == "current" else local_target(steps)
+    target = _current(steps) if os.environ.get("CLUSTER") == "current" else bring_up(steps, ("operator", "trainer"))[1]
     with steps.step("apply"):
         target.namespace(NAMESPACE)
         _clear_finished(target)
@@ -51,8 +52,11 @@ def run() -> None:
     _report(target, steps, moments, accuracy, time.monotonic() - begun)
 
 
-def local_target(steps: Steps) -> Target:
-    """Programs and images are made side by side: one is bound by the compiler, the other mostly by the network."""
+def bring_up(steps: Steps, names: Sequence[str], *, cluster: str = "penstock", aws: bool = False) -> tuple[Cluster, Target]:
+    """The cluster of that name with these images and the operator, whatever of it is missing; `aws`: with the fake AWS too.
+
+    Programs and images are made side by side: one is bound by the compiler, the other mostly by the network.
+    """
     if _is_cold():
         steps.say(
             "first run: Kubernetes is compiled and the images are built; allow 20 to 30 minutes on two cores. "
@@ -60,25 +64,29 @@ def local_target(steps: Steps) -> Target:
         )
     with ThreadPoolExecutor(2) as pool:
         programs = pool.submit(binaries.ensure, binaries.ALL, steps)
-        made = pool.submit(_images, steps)
+        made = pool.submit(_images, steps, names)
         programs.result()
         archives = made.result()
-    cluster = Cluster()
-    cluster.up(images=archives, steps=steps)
-    target = Target(cluster.kubeconfig)
+    running = Cluster(cluster)
+    running.up(images=archives, aws=aws, steps=steps)
+    target = Target(running.kubeconfig)
+    # A new image under the same tag needs new pods, and so does an identity: annotations make them.
+    values = [f"podAnnotations.penstock\\.dev/image={archives['operator'].digest}"]
+    if aws:
+        role = running.associate(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
+        values.append(f"podAnnotations.penstock\\.dev/role={role}")
     with steps.step("operator"):
-        # A new image under the same tag needs new pods: the digest as annotation makes them.
-        target.install_operator(values=[f"podAnnotations.penstock\\.dev/image={archives['operator'].digest}"])
-    return target
+        target.install_operator(values=values)
+    return running, target
 
 
 def _is_cold() -> bool:
     return not (binaries.folder() / "helm").exists()
 
 
-def _images(steps: Steps) -> dict[str, Archive]:
+def _images(steps: Steps, names: Sequence[str]) -> dict[str, Archive]:
     made = {}
-    for name in ("operator", "trainer"):
+    for name in names:
         with steps.step(f"image {name}"):
             made[name] = Archive(images.archive(name), images.digest(name))
     return made

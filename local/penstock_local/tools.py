@@ -12,7 +12,7 @@ from typing import Any
 from penstock_local import binaries, paths
 from penstock_local.errors import LocalError
 
-OPERATOR_NAMESPACE = "penstock-system"
+OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "penstock-system", "penstock-operator"
 _RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 

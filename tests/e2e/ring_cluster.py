@@ -21,7 +21,7 @@ from penstock_local import images
 from penstock_local.cluster import Cluster, Config
 from penstock_local.seeds import Archive
 from penstock_local.steps import Steps
-from penstock_local.tools import OPERATOR_NAMESPACE, Target
+from penstock_local.tools import OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Target
 
 TRAINER, MPICH = "penstock/trainer:0.1.0", "penstock/mpich-test:0.1.0"
 
@@ -40,7 +40,7 @@ def bring_up() -> Target:
         archives[name] = Archive(images.archive(name), digest)
     wanted = None if cluster().exists else Config(nodes=2, quick_failure=True)
     cluster().up(wanted, images=archives, aws=True, steps=Steps())
-    cluster().associate(OPERATOR_NAMESPACE, "penstock-operator")
+    cluster().associate(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
     target = Target(cluster().kubeconfig)
     digest = archives["operator"].digest
     # Refused pods are asked for again after 5 s instead of 30: two tests wait for that.

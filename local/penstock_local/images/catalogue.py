@@ -53,6 +53,12 @@ IMAGES: Mapping[str, Image] = {
             arguments={"VARIANT": "cpu"},
         ),
         Image(
+            name="components",
+            dockerfile="components/Dockerfile",
+            context=".",
+            inputs=("components", "pipelines", "constraints.txt", "pyproject.toml", *_LISTS),
+        ),
+        Image(
             name="mpich-test",
             dockerfile="tests/e2e/images/mpich/Dockerfile",
             context="tests/e2e/images/mpich",
@@ -62,7 +68,7 @@ IMAGES: Mapping[str, Image] = {
 }
 
 # What `build all` means: the images a user runs. The test image is built by the tests that need it.
-SHIPPED = ("operator", "trainer", "serving")
+SHIPPED = ("operator", "trainer", "serving", "components")
 
 
 def find(name: str) -> Image:
