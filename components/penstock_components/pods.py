@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from .errors import ComponentError
 from .kube import Object
@@ -58,9 +59,21 @@ def template(
 
 
 def environment(wanted: Mapping[str, str]) -> list[Object]:
-    """`env` of a container. Region and endpoint are this step's own unless given: EKS Pod Identity sets neither."""
-    own = {key: value for key, value in os.environ.items() if key == "AWS_REGION" or key.startswith("AWS_ENDPOINT_URL")}
+    """`env` of a container. Region and endpoint are this step's own unless given: EKS Pod Identity sets neither.
+
+    An endpoint on this machine's loopback is not passed on: in the pod it would be another place.
+    """
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        if key == "AWS_REGION" or (key.startswith("AWS_ENDPOINT_URL") and not _loopback(value))
+    }
     return [{"name": key, "value": str(value)} for key, value in sorted({**own, **wanted}.items())]
+
+
+def _loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def trouble(pod: Object) -> str:

@@ -68,10 +68,20 @@ def test_a_prediction_runs_in_a_restricted_job_and_is_counted(
         *("--output", f"{bucket}/out/predictions.jsonl"),
     ]
     environment = {each["name"]: each["value"] for each in container["env"]}
-    assert environment.keys() == {"AWS_ENDPOINT_URL", "AWS_REGION", "EXTRA"}
+    assert environment.keys() == {"AWS_REGION", "EXTRA"}  # the step's endpoint is on its own loopback
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["spec"]["nodeSelector"] == {"gpu": "yes"}
     assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_a_pod_gets_the_steps_endpoint_if_it_can_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(url: str, **wanted: str) -> dict[str, str]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        return {each["name"]: each["value"] for each in pods.environment(wanted) if each["name"] == "AWS_ENDPOINT_URL_S3"}
+
+    assert given("https://s3.internal:9000") == {"AWS_ENDPOINT_URL_S3": "https://s3.internal:9000"}
+    assert given("http://127.0.0.1:9000") == given("http://localhost:9000") == given("http://[::1]:9000") == {}
+    assert given("http://127.0.0.1:9000", AWS_ENDPOINT_URL_S3="http://minio") == {"AWS_ENDPOINT_URL_S3": "http://minio"}
 
 
 def test_a_failure_shows_the_pods_end_and_its_last_lines(cluster: Played, bucket: str, kubelet: Kubelet) -> None:

@@ -130,7 +130,9 @@ def line(found: Object) -> str:
     phase = f"{status.get('phase', 'Pending')} ({status.get('reason', 'not seen yet')})"
     words = [f"LustreVolume {found['metadata']['name']}: {phase}"]
     for each in status.get("conditions", []):
-        good = "False" if each["type"] in {"Reconciling", "Stalled"} else "True"
+        if each["type"] == "Reconciling":
+            continue  # repeats what another condition says
+        good = "False" if each["type"] == "Stalled" else "True"
         if each["status"] != good and each.get("message"):
             words.append(f"{each['type']} {each['status']}: {each['reason']}: {each['message']}")
     return "; ".join(words)
