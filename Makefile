@@ -99,7 +99,7 @@ format: venv ## Format the code
 generate: venv ## Write the CRD, the API reference and the kustomize base from their sources
 	$(BIN)/python manifests/generate.py
 
-images: venv prerequisites ## Build the operator's and the trainer's image
+images: venv prerequisites ## Build the images: operator, trainer, serving, components
 	$(BIN)/python -m penstock_local.images build all
 
 bench: bench-burst bench-ring bench-serving bench-pipeline ## All benchmarks

@@ -11,18 +11,19 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
 
+from penstock_local import binaries
 from penstock_local.demo import bring_up
 from penstock_local.steps import Steps
 from penstock_local.tools import Target
 
 NAMESPACE, JOB = "bench-ring", "synthetic"
-ROUNDS = 15
+ROUNDS = 30
 BOUND = 0.98
 RESULTS = Path(__file__).parent / "results" / "ring.json"
 WORKERS = (f"{JOB}-worker-0", f"{JOB}-worker-1")
@@ -46,10 +47,10 @@ steps(5)
 for number in range(int(sys.argv[1])):
     hvd.barrier()
     begun = time.perf_counter()
-    steps(60)
+    steps(20)
     hvd.barrier()
     if hvd.rank() == 0:
-        print("samples/s", round(60 * 16 * hvd.size() / (time.perf_counter() - begun), 2), flush=True)
+        print("samples/s", round(20 * 16 * hvd.size() / (time.perf_counter() - begun), 2), flush=True)
 hvd.shutdown()
 """
 
@@ -70,56 +71,60 @@ def job() -> dict[str, object]:
     }
 
 
-def by_hand(target: Target) -> float:
-    """One round of an mpirun typed into the launcher's container."""
+def by_hand(target: Target) -> list[str]:
+    """The mpirun that somebody would type into the launcher's container, as arguments of kubectl."""
     line = (
         "env -i PATH=$PATH HOME=/tmp mpirun -np 2 --hostfile /etc/penstock/hosts/hostfile --bind-to none --map-by slot "
         "--mca plm_rsh_agent /etc/penstock/ring/ssh --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl ^openib "
-        "--mca mpi_yield_when_idle 1 python3 /bench/program.py 1"
+        "--mca mpi_yield_when_idle 1 python3 /bench/program.py 100000"
     )
-    return speeds(target.kubectl("-n", NAMESPACE, "exec", f"{JOB}-launcher", "--", "bash", "-c", line))[-1]
+    return ["exec", f"{JOB}-launcher", "--", "bash", "-c", line]
 
 
-def in_the_ring(target: Target) -> float:
-    """One undisturbed round of the job: the first after a stop has the stop in it."""
-    seen = len(log(target))
-    deadline = time.monotonic() + 120
-    while len(found := log(target)) < seen + 2:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"no new round within 120 s: {found[-3:]}")
-        time.sleep(0.25)
-    return found[seen + 1]
+class Contestant:
+    """One set of ranks, stopped but for its turns. `condition` is shell that tells its processes (environment in $p)."""
 
+    def __init__(self, target: Target, condition: str, *following: str) -> None:
+        self._target, self._condition = target, condition
+        kubectl = [str(binaries.ensure(("kubectl",)) / "kubectl"), f"--kubeconfig={target.kubeconfig}", "-n", NAMESPACE]
+        # Followed, not asked for again and again: kubectl takes a tenth of the machine from the ranks each time.
+        self.process = subprocess.Popen([*kubectl, *following], stdout=subprocess.PIPE, text=True)
 
-def log(target: Target) -> list[float]:
-    return speeds(target.kubectl("-n", NAMESPACE, "logs", f"{JOB}-launcher"))
+    def round(self) -> float:
+        """Speed of an undisturbed round: the third, since the first has the stop in it, and one may have been underway."""
+        self.signal("CONT")
+        found = [self._next() for _ in range(3)]
+        self.signal("STOP")
+        return found[-1]
 
+    def signal(self, name: str) -> None:
+        script = f"for p in /proc/[0-9]*; do {self._condition} && grep -qs program.py $p/cmdline && kill -{name} ${{p#/proc/}}; done; true"
+        for worker in WORKERS:
+            self._target.kubectl("-n", NAMESPACE, "exec", worker, "--", "bash", "-c", script)
 
-def speeds(text: str) -> list[float]:
-    return [float(one) for one in re.findall(r"samples/s (\S+)", text)]
-
-
-def signal_ranks(target: Target, name: str) -> None:
-    """Stop or continue the job's own ranks (attempt 1; those by hand are of attempt 0)."""
-    script = (
-        f"for p in /proc/[0-9]*; do grep -qzs '^PENSTOCK_ATTEMPT=1$' $p/environ && grep -qs program.py $p/cmdline "
-        f"&& kill -{name} ${{p#/proc/}}; done; true"
-    )
-    for worker in WORKERS:
-        target.kubectl("-n", NAMESPACE, "exec", worker, "--", "bash", "-c", script)
+    def _next(self) -> float:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if match := re.search(r"samples/s (\S+)", line):
+                return float(match[1])
+        raise RuntimeError("the ranks ended")
 
 
 def measure(target: Target) -> tuple[list[float], list[float]]:
+    """Speeds of the job's ranks and of those by hand, in turns: both live all the time, and only one of them runs."""
     target.kubectl("-n", NAMESPACE, "wait", "tj", JOB, "--for=condition=Running", "--timeout=120s")
-    ring, hand = [], []
-    for _ in range(ROUNDS):
-        ring.append(in_the_ring(target))
-        signal_ranks(target, "STOP")
-        try:
-            hand.append(by_hand(target))
-        finally:
-            signal_ranks(target, "CONT")
-    return ring, hand
+    jobs_own = "grep -qzs '^PENSTOCK_ATTEMPT=1$' $p/environ"
+    ring = Contestant(target, jobs_own, "logs", "--follow", f"{JOB}-launcher")
+    contestants = [ring]
+    try:
+        ring.round()
+        contestants.append(hand := Contestant(target, f"! {jobs_own}", *by_hand(target)))
+        hand.round()
+        turns = [(ring.round(), hand.round()) for _ in range(ROUNDS)]
+    finally:
+        for each in contestants:
+            each.process.terminate()
+    return [one for one, _ in turns], [other for _, other in turns]
 
 
 def main() -> None:

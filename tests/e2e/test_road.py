@@ -10,14 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ring_cluster import bring_up, cluster
+from ring_cluster import Space, bring_up, cluster
 
-from penstock_local import paths
+from penstock_local import images, paths
 from penstock_local.aws.client import Control
+from penstock_local.seeds import Archive
 from penstock_local.tools import Target
 
 pytestmark = pytest.mark.e2e
@@ -60,3 +63,57 @@ def test_unlabelled_digits_become_a_served_model_and_a_second_run_starts_nothing
     assert remote(target) == before
     assert f"against the truth: {accuracy}" in again
     target.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def test_a_step_runs_in_its_image_as_kubeflow_starts_it() -> None:
+    space = Space(bring_up())
+    cluster().load_image("components", Archive(images.archive("components"), images.digest("components")))
+    space.kubectl("create", "serviceaccount", "steps")
+    cluster().associate(space.name, "steps")
+    compiled = yaml.safe_load((paths.checkout() / "pipelines" / "end_to_end.yaml").read_text())
+    container = compiled["deploymentSpec"]["executors"]["exec-gate"]["container"]
+    given = {"metrics_uri": f"s3://{_bucket(space)}/metrics.json", "threshold": 0.9, "metric": "accuracy", "baseline_uri": ""}
+    outputs = {"parameters": {"Output": {"outputFile": "/tmp/out"}}, "outputFile": "/dev/termination-log"}
+    told = json.dumps({"inputs": {"parameterValues": given}, "outputs": outputs})
+    body = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "gate"},
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": "steps",
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "main",
+                    "image": container["image"],
+                    "command": container["command"],
+                    "args": [told if each == "{{$}}" else each for each in container["args"]],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+    space.apply(body)
+    ended = ("Succeeded", "Failed")
+    space.wait("the step ends", lambda: (space.target.get("pod", "gate", space.name) or {})["status"].get("phase") in ended)
+    status = (space.target.get("pod", "gate", space.name) or {})["status"]
+    assert status["phase"] == "Succeeded", space.logs("gate")
+    said = json.loads(status["containerStatuses"][0]["state"]["terminated"]["message"])
+    assert said["parameterValues"] == {"Output": True}
+    space.drop()
+
+
+def _bucket(space: Space) -> str:
+    """A bucket of the fake AWS with the metrics of a good model."""
+    given = space.environment
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=given["AWS_ENDPOINT_URL"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        region_name=given["AWS_REGION"],
+    )
+    s3.create_bucket(Bucket=space.name)
+    s3.put_object(Bucket=space.name, Key="metrics.json", Body=json.dumps({"metrics": {"accuracy": 0.93}}).encode())
+    return space.name
