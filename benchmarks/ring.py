@@ -23,7 +23,7 @@ from penstock_local.steps import Steps
 from penstock_local.tools import Target
 
 NAMESPACE, JOB = "bench-ring", "synthetic"
-ROUNDS = 30
+ROUNDS = 20
 BOUND = 0.98
 RESULTS = Path(__file__).parent / "results" / "ring.json"
 WORKERS = (f"{JOB}-worker-0", f"{JOB}-worker-1")
@@ -98,7 +98,8 @@ class Contestant:
         return found[-1]
 
     def signal(self, name: str) -> None:
-        script = f"for p in /proc/[0-9]*; do {self._condition} && grep -qs program.py $p/cmdline && kill -{name} ${{p#/proc/}}; done; true"
+        ours = f"{self._condition} && grep -qs ^python3.*program.py $p/cmdline"
+        script = f"for p in /proc/[0-9]*; do {ours} && kill -{name} ${{p#/proc/}}; done; true"
         for worker in WORKERS:
             self._target.kubectl("-n", NAMESPACE, "exec", worker, "--", "bash", "-c", script)
 

@@ -83,7 +83,8 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
     runner = await http.serve(
         settings.listen_host,
         settings.listen_port,
-        stuck=lambda: max(queue_age for queue in (jobs, volumes) for queue_age in (queue.longest_held(), queue.oldest())),
+        # Volumes wait in their queue while AWS does not answer, and a restart would not help them.
+        stuck=lambda: max(jobs.longest_held(), jobs.oldest(), volumes.longest_held()),
         ready=lambda: key is not None,
         metrics=metrics.text,
         routes=progress_routes(store, lambda: key, throttle.reported, leading),
@@ -106,7 +107,7 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
             rules=rules(settings, types, key),
             progress=store,
         ).reconcile
-        volume_reconciler = VolumeReconciler(kube, lister, usage, recorder, volume_rules(settings))
+        volume_reconciler = VolumeReconciler(kube, lister, usage, recorder, volume_rules(settings), settings.watch_namespaces)
         queues = ((jobs, lister.jobs.known), (volumes, lister.volumes.known))
         acting = {
             "events": recorder.run(),

@@ -151,6 +151,7 @@ class VolumeReason:
     LINK_FAILED: Final = "LinkFailed"
     CLAIM_PENDING: Final = "ClaimPending"
     CLAIM_BOUND: Final = "ClaimBound"
+    CLAIM_REFUSED: Final = "ClaimRefused"
     NAME_CONFLICT: Final = "NameConflict"
     INVALID_SPEC: Final = "InvalidSpec"
     IN_USE: Final = "InUse"

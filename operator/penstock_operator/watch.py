@@ -17,7 +17,7 @@ from penstock_operator import names
 from penstock_operator.credentials import Credentials
 from penstock_operator.runtime.lister import Lister, pod_key
 from penstock_operator.runtime.objects import key_of
-from penstock_operator.runtime.queue import Queue
+from penstock_operator.runtime.queue import Key, Queue
 from penstock_operator.runtime.sync import Source, Sync
 from penstock_operator.runtime.usage import Usage
 
@@ -69,9 +69,16 @@ class Feed:
         """What is watched, for the lists that complete the watch."""
         return (
             Source(names.VOLUME_KIND, self.lister.volumes.see, self.lister.volumes.sweep, self.volumes.add),
-            Source(names.KIND, self._listed_job, self.lister.jobs.sweep, self.jobs.add),
+            Source(names.KIND, self._listed_job, self.lister.jobs.sweep, self._swept_job),
             Source("Pod", self.lister.see_pod, self.lister.sweep_pods, self.jobs.add, selector=names.LABEL_JOB),
         )
+
+    def _swept_job(self, key: Key) -> None:
+        """A job that went while the watch was cut holds its volumes no more."""
+        if self.lister.jobs.get(key) is None:
+            for volume in self.usage.drop(key):
+                self.volumes.add(volume)
+        self.jobs.add(key)
 
     def _listed_job(self, body: Any) -> None:
         self.lister.jobs.see(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from tests.api.cluster import Cluster, Refused, until
@@ -120,6 +121,7 @@ def test_a_volume_that_a_job_uses_is_not_deleted_before_the_job_is(
     storage.wait_phase("Available")
     cluster.create_job("digits", volumes=[{"name": "data", "mountPath": "/data", "lustreVolume": "data"}])
     until(lambda: storage.status().get("usedBy") == ["digits"], storage.volume)
+    cluster.wait_phase("digits", "WaitingForWorkers")
     storage.delete()
     storage.wait_reason("InUse")
     assert "digits" in storage.condition("Reconciling")["message"]
@@ -127,6 +129,64 @@ def test_a_volume_that_a_job_uses_is_not_deleted_before_the_job_is(
     cluster.call("DELETE", "/apis/penstock.dev/v1alpha1/namespaces/{namespace}/trainingjobs/digits")
     storage.wait_gone()
     assert storage.file_systems() == []
+
+
+def test_a_job_that_only_waits_does_not_keep_a_volume(storage: Storage, operator: Operator, cluster: Cluster) -> None:
+    storage.create()
+    storage.wait_phase("Available")
+    mounts = [{"name": "data", "mountPath": "/data", "lustreVolume": "data"}]
+    cluster.create_job("digits", volumes=mounts, runPolicy={"suspend": True})
+    cluster.wait_phase("digits", "Suspended")
+    storage.delete()
+    storage.wait_gone()
+    assert storage.file_systems() == []
+
+
+def test_everything_made_in_aws_carries_the_volumes_tag(storage: Storage, operator: Operator) -> None:
+    storage.create(repositories=[storage.repository("/out", exportEvents=["New"])])
+    storage.wait_phase("Available")
+    tag = {"Key": "penstock.dev/volume", "Value": (storage.volume() or {})["metadata"]["uid"]}
+    (system,) = storage.file_systems()
+    mine: Any = [{"Name": "file-system-id", "Values": [system["FileSystemId"]]}]
+    (association,) = storage.fsx.describe_data_repository_associations(Filters=mine)["Associations"]
+    assert tag in association["Tags"]
+    assert tag in system["Tags"]
+    storage.delete()
+    storage.wait_gone()
+    tasks = storage.aws.control.calls("fsx", "CreateDataRepositoryTask")
+    assert tasks[-1]["parameters"]["Tags"] == [tag]
+
+
+def test_a_claim_that_is_refused_is_told_in_the_words_of_the_api_server(
+    storage: Storage, operator: Operator, cluster: Cluster
+) -> None:
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    named = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": cluster.namespace}}
+    claims = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["persistentvolumeclaims"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}}
+    refusal = {"expression": "false", "message": "this team has had its storage"}
+    constraints = {"resourceRules": [claims], "namespaceSelector": here}
+    policy = {"matchConstraints": constraints, "validations": [refusal]}
+    binding = {"policyName": cluster.namespace, "validationActions": ["Deny"]}
+    cluster.call("POST", policies, {**named, "kind": "ValidatingAdmissionPolicy", "spec": policy})
+    cluster.call("POST", f"{policies[:-3]}ybindings", {**named, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
+    until(lambda: refused(cluster), lambda: "the policy does not take effect")
+    storage.create()
+    storage.wait_reason("ClaimRefused")
+    assert "this team has had its storage" in storage.condition("Stalled")["message"]
+    cluster.call("DELETE", f"{policies[:-3]}ybindings/{cluster.namespace}")
+    storage.wait_phase("Available")
+
+
+def refused(cluster: Cluster) -> bool:
+    """Whether a claim is refused by now: an admission policy takes effect a moment after it was made."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "probe"}, "spec": spec}
+    try:
+        cluster.call("POST", "/api/v1/namespaces/{namespace}/persistentvolumeclaims?dryRun=All", body)
+    except Refused:
+        return True
+    return False
 
 
 def test_no_pod_is_asked_for_before_the_storage_is_there(storage: Storage, operator: Operator, cluster: Cluster) -> None:

@@ -71,6 +71,8 @@ class Task:
     failed: int = 0
     total: int = 0
     message: str = ""
+    counted: bool = True
+    """AWS has told the counts; without them nothing is proven."""
 
 
 class FSx:
@@ -134,8 +136,8 @@ class FSx:
                 if not token:
                     return tuple(found)
 
-    def link(self, file_system_id: str, repository: Repository, token: str) -> None:
-        """CreateDataRepositoryAssociation, with the metadata of all that is in S3."""
+    def link(self, file_system_id: str, repository: Repository, token: str, uid: str) -> None:
+        """CreateDataRepositoryAssociation, with the metadata of all that is in S3, and with the volume's tag."""
         with _errors():
             self._client.create_data_repository_association(
                 ClientRequestToken=token,
@@ -144,6 +146,7 @@ class FSx:
                 DataRepositoryPath=slashed(repository.s3),
                 BatchImportMetaDataOnCreate=True,  # the default leaves the tree empty of what is there already
                 S3=_policies(repository.import_events, repository.export_events),
+                Tags=_tag(uid),
             )
 
     def set_events(self, association_id: str, import_events: Sequence[str], export_events: Sequence[str]) -> None:
@@ -158,7 +161,7 @@ class FSx:
         with _errors():
             self._client.delete_data_repository_association(AssociationId=association_id, DeleteDataInFileSystem=False)
 
-    def export(self, file_system_id: str, paths: Sequence[str], token: str) -> str:
+    def export(self, file_system_id: str, paths: Sequence[str], token: str, uid: str) -> str:
         """CreateDataRepositoryTask that exports `paths`; returns its id. Without a report: counts tell what the proof needs."""
         with _errors():
             answer = self._client.create_data_repository_task(
@@ -167,6 +170,7 @@ class FSx:
                 Paths=[path.strip("/") for path in paths],
                 Report={"Enabled": False},
                 ClientRequestToken=token,
+                Tags=_tag(uid),
             )
             return answer["DataRepositoryTask"]["TaskId"]
 
@@ -220,6 +224,10 @@ def create_request(wanted: CreateFileSystem, uid: str, name: str) -> dict[str, A
     return request
 
 
+def _tag(uid: str) -> Any:
+    return [{"Key": TAG_VOLUME, "Value": uid}]
+
+
 def slashed(path: str) -> str:
     """As AWS writes folders and prefixes: with a slash at the end."""
     return path if path.endswith("/") else path + "/"
@@ -263,8 +271,9 @@ def _task(found: Mapping[str, Any]) -> Task:
     return Task(
         id=found["TaskId"],
         lifecycle=found.get("Lifecycle", ""),
-        failed=counts.get("FailedCount", 0),
+        failed=max(counts.get("FailedCount", 0), counts.get("TotalCount", 0) - counts.get("SucceededCount", 0)),
         total=counts.get("TotalCount", 0),
+        counted={"TotalCount", "SucceededCount"} <= set(counts),
         message=found.get("FailureDetails", {}).get("Message", ""),
     )
 

@@ -12,7 +12,7 @@ from penstock_operator import names
 from penstock_operator.cloud.fsx import FileSystem
 from penstock_operator.lustrevolume.observe import Volume
 
-LABEL_VOLUME_UID = "penstock.dev/volume-uid"
+LABEL_VOLUME_UID, LABEL_VOLUME_NAMESPACE = "penstock.dev/volume-uid", "penstock.dev/volume-namespace"
 
 
 def persistent_volume(volume: Volume, file_system: FileSystem) -> dict[str, Any]:
@@ -20,7 +20,10 @@ def persistent_volume(volume: Volume, file_system: FileSystem) -> dict[str, Any]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": volume.persistent_volume, "labels": _labels(volume) | {LABEL_VOLUME_UID: volume.uid}},
+        "metadata": {
+            "name": volume.persistent_volume,
+            "labels": _labels(volume) | {LABEL_VOLUME_UID: volume.uid, LABEL_VOLUME_NAMESPACE: volume.namespace},
+        },
         "spec": {
             "capacity": {"storage": f"{file_system.capacity_gib}Gi"},
             "accessModes": ["ReadWriteMany"],

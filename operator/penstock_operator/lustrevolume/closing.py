@@ -16,7 +16,7 @@ from penstock_operator import names
 from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
 from penstock_operator.cloud.fsx import FileSystem
 from penstock_operator.conditions import format_time, parse_time
-from penstock_operator.lustrevolume.links import association_of
+from penstock_operator.lustrevolume.links import association_of, led_elsewhere
 from penstock_operator.lustrevolume.observe import FINALIZER, Observed
 from penstock_operator.lustrevolume.verdict import (
     DeleteClaim,
@@ -36,17 +36,22 @@ def close(observed: Observed, writing: Writing) -> Plan:
     volume, claim, file_system = observed.volume, observed.claim, observed.file_system
     if FINALIZER not in volume.finalizers:
         return Plan()
-    if observed.used_by:
-        message = f"used by {', '.join(observed.used_by)}; the volume goes when these jobs are over or deleted"
+    if volume.spec is None:
+        return _unreadable(observed, writing)
+    if observed.held_by:
+        message = f"used by {', '.join(observed.held_by)}; the volume goes when these jobs are over, suspended or deleted"
         return replace(_wait(writing, VolumeReason.IN_USE, message), again=None)  # a job that ends is told
+    ours = volume.spec.create is not None and volume.spec.reclaim_policy is not VolumeReclaimPolicy.RETAIN
+    if ours and observed.adopted_by:
+        message = f"LustreVolume {', '.join(observed.adopted_by)} uses {observed.file_system_id}; delete it first"
+        return replace(_wait(writing, VolumeReason.IN_USE, message), again=writing.rules.retry)
     if claim.claim == "ours":
         message = "the claim goes when no pod mounts it any more"
         gone = () if claim.deleting else (DeleteClaim(volume.name, claim.uid),)
         return _wait(writing, VolumeReason.UNMOUNTING, message, gone)
     if claim.volume == "ours":
         return _wait(writing, VolumeReason.UNMOUNTING, "", (DeletePersistentVolume(volume.persistent_volume),))
-    ours = volume.spec is not None and volume.spec.create is not None
-    if not ours or file_system is None or (volume.spec and volume.spec.reclaim_policy is VolumeReclaimPolicy.RETAIN):
+    if not ours or file_system is None:
         return Plan(actions=(SetFinalizer(False),))
     if file_system.lifecycle == "DELETING":
         return _wait(writing, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
@@ -54,6 +59,17 @@ def close(observed: Observed, writing: Writing) -> Plan:
         return _export(observed, file_system, writing)
     writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
     return _wait(writing, VolumeReason.DELETING, f"deleting {file_system.id}", (DeleteFileSystem(file_system.id),))
+
+
+def _unreadable(observed: Observed, writing: Writing) -> Plan:
+    """Whose the file system is cannot be told, nor what is to be exported: it stays until somebody says."""
+    message = (
+        f"{observed.volume.error}; what it asks for cannot be read, so nothing is deleted: mend the spec, or take the "
+        f"finalizer {FINALIZER} off by hand and delete the file system yourself"
+    )
+    writing.phase(VolumePhase.DELETING, VolumeReason.INVALID_SPEC)
+    writing.stalled(VolumeReason.INVALID_SPEC, message)
+    return Plan(status=writing.status)
 
 
 def _holds_data(observed: Observed, file_system: FileSystem) -> bool:
@@ -74,6 +90,7 @@ def _export(observed: Observed, file_system: FileSystem, writing: Writing) -> Pl
         for one, found in zip(exported, links, strict=True)
         if found is None or found.lifecycle in ("FAILED", "MISCONFIGURED", "DELETING")
     ]
+    lost += [problem for one, found in zip(exported, links, strict=True) if (problem := led_elsewhere(one, found))]
     if lost:
         return _refused(writing, "; ".join(lost))
     quiet = [found for found in links if found is not None]
@@ -90,9 +107,10 @@ def _export(observed: Observed, file_system: FileSystem, writing: Writing) -> Pl
     if observed.task.lifecycle in ("FAILED", "CANCELED") or (observed.task.lifecycle == "SUCCEEDED" and observed.task.failed):
         failures = int(before.get("failures", 0)) + 1
         writing.status["export"] = {"failures": failures, "since": format_time(writing.now)}
-        why = observed.task.message or f"{observed.task.failed} of {observed.task.total} files failed"
+        canceled = "somebody canceled it" if observed.task.lifecycle == "CANCELED" else ""
+        why = observed.task.message or canceled or f"{observed.task.failed} of {observed.task.total} files failed"
         return _refused(writing, f"{observed.task.id} ({', '.join(paths)}): {why}")
-    if observed.task.lifecycle != "SUCCEEDED":
+    if observed.task.lifecycle != "SUCCEEDED" or not observed.task.counted:
         writing.status["export"] = before | {"taskId": observed.task.id}
         return _wait(writing, VolumeReason.EXPORTING, f"{observed.task.id} exports {', '.join(paths)}")
     writing.status["export"] = before | {"taskId": observed.task.id, "proven": True}
@@ -125,4 +143,5 @@ def _refused(writing: Writing, why: str) -> Plan:
 def _wait(writing: Writing, reason: str, message: str, actions: tuple[Any, ...] = ()) -> Plan:
     writing.phase(VolumePhase.DELETING, reason)
     writing.going_on(reason, message)
-    return Plan(actions=actions, status=writing.status, again=writing.rules.poll)
+    since = writing.now - writing.volume.deleted_at if writing.volume.deleted_at else timedelta(0)
+    return Plan(actions=actions, status=writing.status, again=writing.rules.patience(since))

@@ -33,7 +33,9 @@ def link(observed: Observed, writing: Writing) -> list[Action]:
         found, before = association_of(observed, repository), _row(volume, repository)
         row = _described(repository, found, before, writing)
         rows.append(row)
-        if found is None:
+        if elsewhere := led_elsewhere(repository, found):
+            failed.append(elsewhere)
+        elif found is None:
             actions.append(Link(file_system.id, repository, token(volume, repository, before)))
             waiting.append(repository.path)
         elif found.lifecycle in ("FAILED", "MISCONFIGURED"):
@@ -46,7 +48,7 @@ def link(observed: Observed, writing: Writing) -> list[Action]:
             actions.append(SetEvents(found.id, events(repository.import_events), events(repository.export_events)))
     writing.status["repositories"] = rows
     if failed:
-        message = "; ".join(failed) + "; the bucket must exist in the file system's region and let FSx in"
+        message = "; ".join(failed) + "; a bucket must exist in the file system's region and let FSx in"
         writing.condition(names.REPOSITORIES_LINKED, False, VolumeReason.LINK_FAILED, message[:1500])
     elif waiting:
         writing.condition(names.REPOSITORIES_LINKED, False, VolumeReason.LINKING, f"linking {', '.join(waiting)}")
@@ -59,6 +61,13 @@ def association_of(observed: Observed, repository: Repository) -> Association | 
     """The repository's association; one on its way out counts only while there is no other."""
     found = [one for one in observed.associations if one.path == slashed(repository.path)]
     return next((one for one in found if one.lifecycle != "DELETING"), found[0] if found else None)
+
+
+def led_elsewhere(repository: Repository, found: Association | None) -> str:
+    """What is wrong where the path follows another place than the spec says (an adopted file system's own links); else ''."""
+    if found is None or found.s3 == slashed(repository.s3):
+        return ""
+    return f"{repository.path} of this file system is linked to {found.s3}, not to {repository.s3}: give another path"
 
 
 def token(volume: Volume, repository: Repository, before: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from penstock_operator import names
 from penstock_operator.api.lustrevolume import LustreVolumeSpec
 from penstock_operator.cloud.fsx import Association, FileSystem, Task
+from penstock_operator.conditions import parse_time
 
 FINALIZER = f"{names.GROUP}/file-system"
 
@@ -31,6 +32,7 @@ class Volume:
     spec: LustreVolumeSpec | None
     error: str
     status: Mapping[str, Any]
+    deleted_at: datetime | None = None
 
     @property
     def persistent_volume(self) -> str:
@@ -75,6 +77,10 @@ class Observed:
     task: Task | None = None
     claim: Claim = Claim()
     used_by: tuple[str, ...] = ()
+    held_by: tuple[str, ...] = ()
+    """Those of them that are under way."""
+    adopted_by: tuple[str, ...] = ()
+    """Other LustreVolumes (namespace/name) that name this file system in their spec."""
     trouble: Trouble | None = None
 
 
@@ -97,4 +103,5 @@ def volume_from(body: Mapping[str, Any]) -> Volume:
         spec=spec,
         error=error,
         status=body.get("status") or {},
+        deleted_at=parse_time(metadata.get("deletionTimestamp")),
     )

@@ -173,14 +173,8 @@ def _conclude(observed: Observed, file_system: FileSystem, actions: list[Action]
     available = writing.is_true(names.FILE_SYSTEM_AVAILABLE)
     writing.phase(VolumePhase.LINKING if available else VolumePhase.CREATING, reason)
     writing.going_on(reason, message)
-    again = writing.rules.poll if available else _patience(file_system, writing)
-    return Plan(actions=tuple(actions), status=writing.status, again=again)
-
-
-def _patience(file_system: FileSystem, writing: Writing) -> timedelta:
-    """A young file system is asked after every 2 s, an old one every 15: AWS takes minutes, and its calls are rationed."""
     age = writing.now - file_system.created if file_system.created else timedelta(0)
-    return min(max(writing.rules.poll, age / 10), timedelta(seconds=15))
+    return Plan(actions=tuple(actions), status=writing.status, again=writing.rules.patience(age))
 
 
 def _finished(status: dict[str, object], observed: Observed) -> dict[str, object]:

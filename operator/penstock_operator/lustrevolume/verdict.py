@@ -23,6 +23,11 @@ class Rules:
     retry: timedelta = timedelta(seconds=60)
     """Before a link or an export that failed is made again, and between two looks at a volume at rest."""
 
+    def patience(self, since: timedelta) -> timedelta:
+        """How long to wait before AWS is asked again about what began `since` ago: from `poll` to 15 s. AWS takes minutes or
+        hours, and its calls are rationed."""
+        return min(max(self.poll, since / 10), timedelta(seconds=15))
+
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:

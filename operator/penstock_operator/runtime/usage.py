@@ -5,27 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from penstock_operator.names import Phase
 from penstock_operator.runtime.objects import key_of
 from penstock_operator.runtime.queue import Key
 
-_OVER = ("Complete", "Failed")
+_OVER = (Phase.COMPLETE, Phase.FAILED)
+# Phases of jobs that have no pods, or none that the claim's own protection does not know.
+_WAITING = (None, Phase.PENDING, Phase.WAITING_FOR_STORAGE, Phase.SUSPENDED)
 
 
 class Usage:
-    """Both ways: volumes of a job, jobs of a volume."""
+    """Both ways: volumes of a job, jobs of a volume; and which of these jobs hold pods."""
 
     def __init__(self) -> None:
         self._volumes: dict[Key, frozenset[Key]] = {}
         self._users: dict[Key, set[Key]] = {}
+        self._waiting: set[Key] = set()
 
     def see(self, job: Mapping[str, Any]) -> frozenset[Key]:
-        """Take in a job as it is now. Returns the volumes that it has begun or ceased to use."""
-        over = (job.get("status") or {}).get("phase") in _OVER
-        return self._set(key_of(job), frozenset() if over else volumes_of(job))
+        """Take in a job as it is now. Returns the volumes that it has begun or ceased to use, or to hold."""
+        key, phase = key_of(job), (job.get("status") or {}).get("phase")
+        volumes = frozenset() if phase in _OVER else volumes_of(job)
+        return self._set(key, volumes) | self._wait(key, bool(volumes) and phase in _WAITING)
 
     def drop(self, job: Key) -> frozenset[Key]:
         """The job is gone. Returns the volumes that it used."""
+        self._waiting.discard(job)
         return self._set(job, frozenset())
+
+    def holders(self, volume: Key) -> tuple[Key, ...]:
+        """Keys of the jobs that use a volume and are under way: they have pods, or are about to make them."""
+        return tuple(sorted(self._users.get(volume, set()) - self._waiting))
+
+    def _wait(self, job: Key, waits: bool) -> frozenset[Key]:
+        if waits == (job in self._waiting):
+            return frozenset()
+        (self._waiting.add if waits else self._waiting.discard)(job)
+        return self._volumes.get(job, frozenset())
 
     def users(self, volume: Key) -> tuple[Key, ...]:
         """Keys of the jobs that use a volume."""

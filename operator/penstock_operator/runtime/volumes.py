@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstock_operator import names
+from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
 from penstock_operator.cloud.fsx import CloudError, FSx
 from penstock_operator.conditions import difference
 from penstock_operator.kube import ApiError, Kube
 from penstock_operator.lustrevolume import verdict
-from penstock_operator.lustrevolume.claim import LABEL_VOLUME_UID
+from penstock_operator.lustrevolume.claim import LABEL_VOLUME_NAMESPACE, LABEL_VOLUME_UID
 from penstock_operator.lustrevolume.events import events
 from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Trouble, Volume, volume_from
 from penstock_operator.lustrevolume.plan import plan
@@ -36,8 +37,17 @@ BACKOFF_MAX = timedelta(minutes=5)
 class VolumeReconciler:
     """Brings one volume forward at a time; any number of workers may call `reconcile` for different keys."""
 
-    def __init__(self, kube: Kube, lister: Lister, usage: Usage, recorder: Recorder, rules: verdict.Rules) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        lister: Lister,
+        usage: Usage,
+        recorder: Recorder,
+        rules: verdict.Rules,
+        namespaces: Sequence[str] = (),
+    ) -> None:
         self._kube, self._lister, self._usage, self._recorder, self._rules = kube, lister, usage, recorder, rules
+        self._namespaces = frozenset(namespaces)
         self._fsx: asyncio.Future[FSx] | None = None
         self._uids: dict[Key, str] = {}
         self._made: dict[str, str] = {}
@@ -77,8 +87,11 @@ class VolumeReconciler:
 
     async def _observe(self, key: Key, volume: Volume) -> Observed:
         trouble = self._troubles.get(volume.uid)
-        known = (volume.spec.file_system_id if volume.spec else None) or volume.status.get("fileSystemId")
-        known = known or self._made.get(volume.uid)
+        told = (volume.spec.file_system_id if volume.spec else None) or volume.status.get("fileSystemId")
+        known = told or self._made.get(volume.uid)
+        others = self._adopting(key, known) if known else ()
+        if volume.deleting and _keeps_file_system(volume):  # no question to AWS, which may let us in no more
+            return Observed(volume, told, claim=await self._claim(volume), used_by=self._users(key), held_by=self._holders(key))
         fsx = await self._client()
         found = await asyncio.to_thread(fsx.describe, known) if known else None
         paid = volume.spec is not None and volume.spec.create is not None and FINALIZER in volume.finalizers
@@ -96,13 +109,15 @@ class VolumeReconciler:
         )
         return Observed(
             volume=volume,
-            file_system_id=known,
+            file_system_id=told or (found.id if found else None),  # an answer may be older than the id
             file_system=found,
             zone=zone,
             associations=associations,
             task=task,
             claim=claim,
             used_by=self._users(key),
+            held_by=self._holders(key),
+            adopted_by=others,
             trouble=trouble[1] if trouble else None,
         )
 
@@ -114,6 +129,14 @@ class VolumeReconciler:
     def _users(self, key: Key) -> tuple[str, ...]:
         """Jobs (of its namespace) that mount it and are not over."""
         return tuple(name for _, name in self._usage.users(key))
+
+    def _holders(self, key: Key) -> tuple[str, ...]:
+        return tuple(name for _, name in self._usage.holders(key))
+
+    def _adopting(self, key: Key, file_system_id: str) -> tuple[str, ...]:
+        """Other volumes that name this file system."""
+        bodies = ((other, self._lister.volumes.get(other)) for other in self._lister.volumes.known() if other != key)
+        return tuple(sorted("/".join(other) for other, body in bodies if body and _adopts(body) == file_system_id))
 
     async def _claim(self, volume: Volume) -> Claim:
         persistent, claim = await asyncio.gather(
@@ -181,21 +204,31 @@ class VolumeReconciler:
                 await asyncio.to_thread(fsx.delete, action.file_system_id)
                 log.info("%s is being deleted", action.file_system_id, extra={"lustrevolume": "/".join(key)})
             case verdict.Link():
-                await asyncio.to_thread(fsx.link, action.file_system_id, action.repository, action.token)
+                await asyncio.to_thread(fsx.link, action.file_system_id, action.repository, action.token, volume.uid)
             case verdict.Unlink():
                 await asyncio.to_thread(fsx.unlink, action.association_id)
             case verdict.SetEvents():
                 await asyncio.to_thread(fsx.set_events, action.association_id, action.import_events, action.export_events)
             case verdict.Export():
-                task = await asyncio.to_thread(fsx.export, action.file_system_id, action.paths, action.token)
+                task = await asyncio.to_thread(fsx.export, action.file_system_id, action.paths, action.token, volume.uid)
                 self._tasks[volume.uid] = (action.token, task)
             case verdict.CreateChild():
-                await self._tolerating("AlreadyExists", self._kube.create(dict(action.body)))
+                await self._create(action.body)
             case verdict.DeleteClaim():
                 deletion = self._kube.delete("PersistentVolumeClaim", volume.namespace, action.name, uid=action.uid)
                 await self._tolerating("NotFound", deletion)
             case verdict.DeletePersistentVolume():
                 await self._delete_persistent_volume(action.name, volume.uid)
+
+    async def _create(self, child: Mapping[str, Any]) -> None:
+        """A child that the API server refuses (a quota, a policy) is a trouble to be told, as a refusal of AWS is."""
+        try:
+            await self._tolerating("AlreadyExists", self._kube.create(dict(child)))
+        except ApiError as error:
+            if error.status not in (400, 403, 422):
+                raise
+            what = f"{child['kind']} {child['metadata']['name']}"
+            raise CloudError(names.VolumeReason.CLAIM_REFUSED, error.reason, f"{what}: {error.message}") from error
 
     async def _delete_persistent_volume(self, name: str, uid: str) -> None:
         found = await self._get("PersistentVolume", "", name)
@@ -210,12 +243,16 @@ class VolumeReconciler:
                 raise
 
     async def sweep(self) -> None:
-        """PersistentVolumes whose LustreVolume went while nobody looked. (An adopted one has no finalizer to wait for us.)"""
-        known = {body["metadata"]["uid"] for key in self._lister.volumes.known() if (body := self._lister.volumes.get(key))}
+        """PersistentVolumes whose LustreVolume went while nobody looked. (An adopted one has no finalizer to wait for us.)
+
+        PersistentVolumes are cluster-wide; those of namespaces that another operator watches are not ours to judge.
+        """
         found = await self._kube.list("PersistentVolume", "", f"?labelSelector={LABEL_VOLUME_UID}", metadata_only=True)
+        known = {body["metadata"]["uid"] for key in self._lister.volumes.known() if (body := self._lister.volumes.get(key))}
         for item in found["items"] or ():
-            uid = item["metadata"]["labels"][LABEL_VOLUME_UID]
-            if uid not in known:
+            labels = item["metadata"]["labels"]
+            uid, namespace = labels[LABEL_VOLUME_UID], labels.get(LABEL_VOLUME_NAMESPACE)
+            if uid not in known and (not self._namespaces or namespace in self._namespaces):
                 await self._delete_persistent_volume(item["metadata"]["name"], uid)
 
     async def _forget(self, key: Key) -> None:
@@ -239,6 +276,17 @@ class VolumeReconciler:
         if self._fsx is None or (self._fsx.done() and self._fsx.exception() is not None):
             self._fsx = asyncio.ensure_future(asyncio.to_thread(FSx))
         return await asyncio.shield(self._fsx)
+
+
+def _adopts(body: Slim) -> str | None:
+    found: str | None = (body.get("spec") or {}).get("fileSystemId")
+    return found
+
+
+def _keeps_file_system(volume: Volume) -> bool:
+    """Its deletion leaves the file system alone."""
+    spec = volume.spec
+    return spec is not None and (spec.create is None or spec.reclaim_policy is VolumeReclaimPolicy.RETAIN)
 
 
 async def _nothing(value: Any) -> Any:

@@ -128,6 +128,9 @@ class Storage:
     """A LustreVolume as its jobs see it. `reason` and `message` say why it cannot be mounted yet."""
 
     available: bool
+    """A job may begin with it."""
+    mounts: bool = False
+    """Pods of a ring that has begun find its claim: also while it is linked to more, or waits for its jobs to be deleted."""
     zone: str = ""
     reason: str = ""
     message: str = ""
@@ -238,8 +241,10 @@ def storage_from(volume: Mapping[str, Any]) -> Storage:
     told: Mapping[str, Any] = next(
         (one for one in status.get("conditions", ()) if one["type"] in why and one["status"] == "True"), {}
     )
+    true = {one["type"] for one in status.get("conditions", ()) if one["status"] == "True"}
     return Storage(
         available=status.get("phase") == names.VolumePhase.AVAILABLE and not going,
+        mounts={names.FILE_SYSTEM_AVAILABLE, names.CLAIM_BOUND} <= true,
         zone=status.get("zone") or "",
         reason=status.get("reason") or names.VolumePhase.PENDING,
         message="it is being deleted" if going else told.get("message") or "",

@@ -71,7 +71,9 @@ def test_a_missing_input_is_named(root: Path) -> None:
 
 
 def test_an_unknown_image_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ImagesError, match="no image is called 'trainr'; there are operator, trainer, serving, mpich-test"):
+    with pytest.raises(
+        ImagesError, match="no image is called 'trainr'; there are operator, trainer, serving, components, mpich-test"
+    ):
         find("trainr")
 
 

@@ -110,7 +110,7 @@ def test_a_lost_file_system_is_not_made_again() -> None:
     ("task", "words"),
     [
         ({"lifecycle": "FAILED", "message": "no access"}, "no access"),
-        ({"lifecycle": "CANCELED"}, "0 of 0 files failed"),
+        ({"lifecycle": "CANCELED"}, "somebody canceled it"),
         ({"lifecycle": "SUCCEEDED", "failed": 2, "total": 7}, "2 of 7 files failed"),
     ],
 )
@@ -124,6 +124,47 @@ def test_an_export_that_is_not_whole_is_no_proof_and_is_made_again_with_another_
     [again] = world.decide().actions
     assert isinstance(again, verdict.Export)
     assert again.token == "uid-1-export-1"
+
+
+def test_an_export_without_counts_is_waited_for() -> None:
+    world = at_export(lifecycle="SUCCEEDED", counted=False)
+    assert names_of(world.step()) == []
+    assert "proven" not in world.status["export"]
+    assert world.status["reason"] == "Exporting"
+
+
+def test_a_file_system_that_another_volume_adopted_stays_until_that_one_is_gone() -> None:
+    world = available(adopted_by=("other/data",))
+    world.deleting = True
+    for _ in range(20):
+        world.step()
+        world.go_on()
+    assert (world.claim.claim, world.status["reason"], world.deleted) == ("ours", "InUse", 0)
+    assert "other/data uses fs-1" in str(world.status["conditions"])
+    world.adopted_by = ()
+    world.settle()
+    assert world.gone
+
+
+def test_a_deletion_whose_spec_cannot_be_read_keeps_the_file_system_and_says_so() -> None:
+    world = available()
+    world.deleting = True
+    good, world.spec = world.spec, {**world.spec, "fromTheFuture": 1}
+    decided = world.step()
+    assert (decided.actions, world.finalizers) == ((), (FINALIZER,))
+    assert condition(world, "Stalled") == ("True", "InvalidSpec")
+    world.spec = good
+    world.settle()
+    assert (world.gone, world.deleted) == (True, 1)
+
+
+def test_a_path_that_is_linked_to_another_place_is_no_link_of_this_volume() -> None:
+    first = available()
+    world = World(spec={"fileSystemId": "fs-0123456789abcdef0", "repositories": [{"path": "/out", "s3": "s3://other/out/"}]})
+    world.file_system, world.links = first.file_system, dict(first.links)
+    assert names_of(world.step()) == []
+    assert condition(world, "RepositoriesLinked") == ("False", "LinkFailed")
+    assert "linked to s3://bucket/out/, not to s3://other/out/" in str(world.status["conditions"])
 
 
 def test_the_proof_is_in_the_status_before_the_file_system_goes() -> None:

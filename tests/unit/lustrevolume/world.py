@@ -40,6 +40,7 @@ class World:
     tasks: dict[str, Task] = field(default_factory=dict)
     claim: Claim = field(default_factory=Claim)
     used_by: tuple[str, ...] = ()
+    adopted_by: tuple[str, ...] = ()
     written: bool = False
     """A pod wrote a file that S3 does not have."""
     created: int = 0
@@ -65,6 +66,8 @@ class World:
             task=next((task for task in self.tasks.values() if task.id == task_id), None),
             claim=self.claim,
             used_by=self.used_by,
+            held_by=self.used_by,
+            adopted_by=self.adopted_by,
         )
 
     def decide(self) -> verdict.Plan:
@@ -185,7 +188,7 @@ class World:
         events = [
             frozenset(event.value.upper() for event in each) for each in (repository.import_events, repository.export_events)
         ]
-        self.links[path] = Association(f"dra-{token[:8]}", lifecycle, path, repository.s3, events[0], events[1])
+        self.links[path] = Association(f"dra-{token[:8]}", lifecycle, path, slashed(repository.s3), events[0], events[1])
 
     def _owned(self) -> bool:
         return "create" in self.spec

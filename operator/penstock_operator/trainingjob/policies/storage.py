@@ -1,6 +1,8 @@
 """Storage first: no pod is asked for before every LustreVolume can be mounted. Idle GPUs cost more than an idle file system.
 
-Only what is still to be made waits: a ring that runs is not stopped because its volume changes (its data is mounted already).
+Only what is still to be made waits: a ring that runs is not stopped because its volume changes (its data is mounted already),
+and a worker it lost is replaced while the claim is there. A volume that is to be deleted waits for that ring; were the ring to
+wait for the volume too, both would hold their costs for ever.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def storage_missing(observed: Observed) -> Hold | Stall | None:
                 Reason.VOLUME_NOT_FOUND,
                 f"spec.volumes: LustreVolume {name!r} is not in namespace {observed.job.namespace}; create it",
             )
-        if not found.available:
+        if not (found.mounts if observed.ring else found.available):
             detail = f": {found.message}" if found.message else ""
             return Hold(Reason.VOLUME_NOT_READY, f"LustreVolume {name} is not available ({found.reason}){detail}")
     zones = {found.zone: name for name in names if (found := observed.storage[name]).zone}
