@@ -47,6 +47,7 @@ def close(observed: Observed, writing: Writing) -> Plan:
         return replace(_wait(writing, VolumeReason.IN_USE, message), again=writing.rules.retry)
     if claim.claim == "ours":
         message = "the claim goes when no pod mounts it any more"
+        writing.condition(names.CLAIM_BOUND, False, VolumeReason.UNMOUNTING, message)
         gone = () if claim.deleting else (DeleteClaim(volume.name, claim.uid),)
         return _wait(writing, VolumeReason.UNMOUNTING, message, gone)
     if claim.volume == "ours":

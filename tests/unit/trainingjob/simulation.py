@@ -9,7 +9,7 @@ from penstock_operator import names
 from penstock_operator.cloud.catalogue import load
 from penstock_operator.conditions import condition
 from penstock_operator.trainingjob.children.common import Surroundings
-from penstock_operator.trainingjob.observe import Observed, PodView, Refusal, job_from, pod_view
+from penstock_operator.trainingjob.observe import Observed, PodView, Refusal, job_from, pod_view, storage_from
 from penstock_operator.trainingjob.plan import plan
 from penstock_operator.trainingjob.verdict import Plan, Rules
 
@@ -44,6 +44,8 @@ class Simulation:
         self.created: list[str] = []
         self.refusal: Refusal | None = None
         self.progress: dict[str, Any] | None = None
+        self.volume: dict[str, Any] | None = None
+        """The LustreVolume `data` as the API server shows it."""
         self._uids = 0
 
     # --- what the cluster does ------------------------------------------------------------------------------------------
@@ -86,7 +88,8 @@ class Simulation:
 
     def observed(self) -> Observed:
         views = tuple(pod_view(pod) for pod in self.pods.values())
-        return Observed(job=job_from(self.body), pods=views, refusal=self.refusal, progress=self.progress)
+        storage = {"data": storage_from(self.volume)} if self.volume else {}
+        return Observed(job=job_from(self.body), pods=views, refusal=self.refusal, progress=self.progress, storage=storage)
 
     def plan(self) -> Plan:
         return plan(self.observed(), RULES, self.now)
