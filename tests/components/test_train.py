@@ -327,7 +327,11 @@ def test_the_readme_example_trains(cluster: Played, bucket: str, kfp_local: Path
     output = json.loads(next(kfp_local.rglob("executor_output.json")).read_text())
     (model,) = output["artifacts"]["model"]["artifacts"]
     (metrics,) = output["artifacts"]["metrics"]["artifacts"]
-    assert model["uri"] == output["parameterValues"]["model_uri"]
+    # KFP's launcher uploads the artifact's file to its own place, and refuses a URI outside the pipeline root.
+    assert Path(model["uri"]).is_relative_to(kfp_local)
+    about = json.loads(Path(model["uri"]).read_text())
+    assert about == {"model_uri": output["parameterValues"]["model_uri"], "bytes": 1000, "sha256": "0" * 64}
+    assert model["metadata"]["model_uri"] == about["model_uri"]
     assert model["metadata"]["accuracy"] == 0.97
     assert metrics["metadata"]["loss"] == 0.125
     assert "data:image/svg+xml" in next(kfp_local.rglob("loss_plot")).read_text()
