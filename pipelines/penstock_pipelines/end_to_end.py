@@ -159,7 +159,7 @@ def end_to_end(
 
         # Only now: a file system costs money from its first minute, and labelling takes days.
         ground = training_ground(
-            run_id=run_id,
+            run_uri=run_uri,
             dataset_uri=dataset.outputs["dataset_uri"],
             model_uri=model_uri,
             volume=volume,
@@ -180,7 +180,7 @@ def end_to_end(
             workers=workers,
             resources=checked.outputs["worker_resources"],
             instance_type=instance_type,
-            run_id=run_id,
+            run_id=run_uri,  # the name alone may be another run's, with another output_uri
             namespace=namespace,
             deadline_hours=training_hours,
             model_minutes=model_minutes,
@@ -191,7 +191,7 @@ def end_to_end(
             data_uri=dataset.outputs["dataset_uri"],
             output_uri=f"{run_uri}/evaluation",
             image=serving_image,
-            run_id=run_id,
+            run_id=run_uri,
             namespace=namespace,
             service_account=serving_service_account,
         )
@@ -226,7 +226,7 @@ def end_to_end(
                 output_uri=f"{run_uri}/predictions",
                 image=serving_image,
                 classes=dataset.outputs["classes"],
-                run_id=run_id,
+                run_id=run_uri,
                 namespace=namespace,
                 service_account=serving_service_account,
             )

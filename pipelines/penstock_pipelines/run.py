@@ -2,22 +2,28 @@
 
 The run's name is KFP's run id, or the name the user gave: a run that is started again under the name of an earlier one finds
 what that one made, and goes on from there. All of it follows from name and parameters, so the exit handler, which may use no
-other step's outputs, knows it too. Remote objects carry the name in an annotation.
+other step's outputs, knows it too. Remote objects carry the run's folder in an annotation: two runs of one name that write to
+different places are different runs.
+
+Several starts may share a name. `run.json` names the one that owns what the run makes, by KFP's job id: the newest whose
+parameters were accepted. Only the owner ends things.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Final
 
 from penstock_components import names, s3
+from penstock_components.errors import ComponentError
 from penstock_components.kube import Kube, Object
 from penstock_components.training.train.request import API_VERSION as PENSTOCK
 from penstock_components.training.train.request import KIND as TRAINING_JOB
 
 RUN: Final = "penstock.dev/run-id"
 LUSTRE_VOLUME: Final = "LustreVolume"
-__all__ = ["LUSTRE_VOLUME", "PENSTOCK", "RUN", "TRAINING_JOB", "folder", "labelling_job", "now", "of_run", "volume"]
+__all__ = ["LUSTRE_VOLUME", "PENSTOCK", "RUN", "TRAINING_JOB", "folder", "labelling_job", "now", "of_run", "owner", "volume"]
 
 
 def folder(output_uri: str, run_id: str) -> str:
@@ -30,16 +36,31 @@ def labelling_job(output_uri: str, run_id: str, given: str) -> str:
     return given or names.deterministic("label", output_uri, run_id)
 
 
-def volume(run_id: str) -> str:
+def owner(run_uri: str) -> str:
+    """The job id of the start that owns the run; '' if none was ever accepted.
+
+    Raises:
+        ComponentError: S3 does not say, or run.json is not a run's.
+    """
+    uri = s3.join(run_uri, "run.json")
+    if not s3.exists(uri):
+        return ""
+    try:
+        return str(json.loads(s3.read(uri))["owner"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ComponentError(f"{uri} does not name its owner ({error!r})") from error
+
+
+def volume(run_uri: str) -> str:
     """The name of the run's own LustreVolume."""
-    return names.deterministic("run", run_id)
+    return names.deterministic("run", run_uri)
 
 
-def of_run(kube: Kube, api_version: str, kind: str, run_id: str) -> list[Object]:
+def of_run(kube: Kube, api_version: str, kind: str, run_uri: str) -> list[Object]:
     """The namespace's objects that steps of this run made; none where the cluster does not know the kind."""
     if not kube.knows(api_version, kind):
         return []
-    return [each for each in kube.select(api_version, kind) if each["metadata"].get("annotations", {}).get(RUN) == run_id]
+    return [each for each in kube.select(api_version, kind) if each["metadata"].get("annotations", {}).get(RUN) == run_uri]
 
 
 def now() -> str:

@@ -88,7 +88,7 @@ def test_a_good_model_is_deployed_and_told_on_one_page(
     assert f"http://animals.{cluster.namespace}.svc" in page
     ended = read(parameters, "first/end.json")
     assert (ended["state"], ended["problems"]) == ("SUCCEEDED", [])
-    assert ended["stopped"] == [f"LustreVolume {volume_name('first')} is deleted"]
+    assert ended["stopped"] == [f"LustreVolume {volume_name(s3.join(parameters['output_uri'], 'first'))} is deleted"]
     nothing_runs(cluster, aws)
 
 

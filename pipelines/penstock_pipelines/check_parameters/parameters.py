@@ -1,7 +1,7 @@
 """What a run is asked to do, and whether it can: everything that is wrong comes as one error, each with its parameter's name.
 
 Nothing is made but `<output_uri>/<run>/run.json`, which shows that the output may be written, and keeps the parameters: a run
-that is started again under the same name must be asked for the same.
+that is started again under the same name must be asked for the same. It then takes the run over from the start before it.
 """
 
 from __future__ import annotations
@@ -231,18 +231,31 @@ def _named(name: str, check: Callable[[], object]) -> Iterator[str]:
 
 
 def _note(wanted: Parameters, uri: str) -> None:
-    """Write run.json, or refuse a run of that name that was asked for something else."""
+    """Write run.json, or refuse a run of that name that was asked for something else.
+
+    A start with the same parameters becomes the owner, also while the one before is under way: a start that was killed tells
+    nobody, and going on is what the name is given for. The former owner's exit handler then touches nothing.
+    """
     asked = {key: adoption.plain(value) for key, value in asdict(wanted).items() if key not in _MAY_DIFFER}
     asked = json.loads(json.dumps(asked))
     if not s3.exists(uri):
-        s3.write(uri, json.dumps({"started": runs.now(), "parameters": asked}, indent=1).encode(), "application/json")
+        _own(uri, wanted.job_id, runs.now(), asked)
         return
     try:
-        before = json.loads(s3.read(uri))["parameters"]
+        found = json.loads(s3.read(uri))
+        before, started, owner = found["parameters"], found["started"], found["owner"]
         names = [each.name for each in fields(Parameters) if each.name in asked]
         differs = [f"{name} is {asked[name]!r}, was {before.get(name)!r}" for name in names if asked[name] != before.get(name)]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ComponentError(f"run: {uri} was not written by this pipeline ({error!r}); choose another name") from error
     if differs:
         raise several(f"run: {uri} is a run with other parameters; choose another name for this one. What differs:", differs)
-    log.info("%s: this run was started before, at %s; it goes on", uri, json.loads(s3.read(uri)).get("started"))
+    log.info("%s: this run was started before, at %s; it goes on", uri, started)
+    if owner != wanted.job_id:
+        log.info("%s: %s takes the run over from %s", uri, wanted.job_id, owner)
+        _own(uri, wanted.job_id, started, before)
+
+
+def _own(uri: str, job_id: str, started: str, asked: Mapping[str, Any]) -> None:
+    about = {"started": started, "owner": job_id, "owner_since": runs.now(), "parameters": asked}
+    s3.write(uri, json.dumps(about, indent=1).encode(), "application/json")

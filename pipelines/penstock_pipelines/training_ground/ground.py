@@ -27,7 +27,7 @@ class Ground(NamedTuple):
 
 
 def prepare(
-    run_id: str,
+    run_uri: str,
     dataset_uri: str,
     model_uri: str,
     volume: Mapping[str, Any],
@@ -48,7 +48,7 @@ def prepare(
         ComponentError: the volume failed, is not available in time, or does not hold the two folders.
     """
     kube = Kube(namespace)
-    named, folders = _volume(kube, run_id, (dataset_uri, model_uri), volume, volume_name, volume_minutes, poll_seconds)
+    named, folders = _volume(kube, run_uri, (dataset_uri, model_uri), volume, volume_name, volume_minutes, poll_seconds)
     config = program.put(kube)
     mounts: list[Object] = [
         {"name": "data", "mountPath": DATA, "lustreVolume": named},
@@ -62,16 +62,16 @@ def prepare(
 
 
 def _volume(
-    kube: Kube, run_id: str, uris: tuple[str, str], spec: Mapping[str, Any], given: str, minutes: float, every: float
+    kube: Kube, run_uri: str, uris: tuple[str, str], spec: Mapping[str, Any], given: str, minutes: float, every: float
 ) -> tuple[str, list[str]]:
     """Name of the volume, and the folders of both URIs in it."""
     if given:
         found = volume.existing(kube, given)
         volume.wait(kube, given, minutes * 60, every)
         return given, volume.places(found, *uris)
-    wish = volume.build(run_id, *uris, spec)
+    wish = volume.build(run_uri, *uris, spec)
     name = wish["metadata"]["name"]
-    jobs = runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_id)
+    jobs = runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_uri)
     if any(adoption.condition(job, "Complete") for job in jobs):
         log.info("the run's training is complete; no volume is made")
     else:

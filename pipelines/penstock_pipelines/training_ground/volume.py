@@ -55,16 +55,16 @@ def _create_problems(create: object) -> Iterator[str]:
         yield f"volume.create.storageCapacityGiB is {size!r}; it must be 1200 or a multiple of 2400"
 
 
-def build(run_id: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:
+def build(run_uri: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:
     """The run's LustreVolume. Pure."""
     repositories = [
         {"path": "/dataset", "s3": s3.join(dataset_uri, "")},
         {"path": "/model", "s3": s3.join(model_uri, ""), "exportEvents": ["New", "Changed"]},
     ]
     metadata: Object = {
-        "name": runs.volume(run_id),
+        "name": runs.volume(run_uri),
         "labels": {"app.kubernetes.io/managed-by": "penstock-components"},
-        "annotations": {runs.RUN: run_id},
+        "annotations": {runs.RUN: run_uri},
     }
     wish = {**adoption.plain(dict(spec)), "repositories": repositories}
     return adoption.marked({"apiVersion": runs.PENSTOCK, "kind": runs.LUSTRE_VOLUME, "metadata": metadata, "spec": wish})
