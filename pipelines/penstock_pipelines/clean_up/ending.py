@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Ended(NamedTuple):
-    """KFP's word for how the run ended, what was still there and was stopped, and why nothing was touched ('' if this could)."""
+    """KFP's word for how the run ended, what was still there and was stopped, and why nothing was touched ('' if it was)."""
 
     state: str
     stopped: list[str]
