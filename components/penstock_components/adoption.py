@@ -45,8 +45,8 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def start(kube: Kube, wish: Object, failed: Callable[[Object], bool]) -> Object:
-    """Create the object, or take up the one that is there.
+def start(kube: Kube, wish: Object, failed: Callable[[Object], bool], gone_seconds: float = GONE_SECONDS) -> Object:
+    """Create the object, or take up the one that is there. One that is being deleted is waited for, at most `gone_seconds`.
 
     Raises:
         ComponentError: the name belongs to an object made from something else, or the API server refuses the object.
@@ -77,7 +77,7 @@ def start(kube: Kube, wish: Object, failed: Callable[[Object], bool]) -> Object:
         else:
             log.info("%s %s/%s was already started by an earlier try; going on with it", kind, kube.namespace, name)
             return found
-        _wait_gone(kube, found)
+        _wait_gone(kube, found, gone_seconds)
 
 
 def same(found: Object, wish: Object) -> bool:
@@ -112,15 +112,15 @@ def condition(found: Object, kind: str) -> Object | None:
     return None
 
 
-def _wait_gone(kube: Kube, old: Object) -> None:
-    deadline = time.monotonic() + GONE_SECONDS
-    for now in kube.follow(old["apiVersion"], old["kind"], old["metadata"]["name"], tick=5.0):
+def _wait_gone(kube: Kube, old: Object, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for now in kube.follow(old["apiVersion"], old["kind"], old["metadata"]["name"], tick=min(5.0, seconds)):
         if now is None or now["metadata"]["uid"] != old["metadata"]["uid"]:
             return
         if time.monotonic() > deadline:
             finalizers = ", ".join(now["metadata"].get("finalizers", [])) or "none"
             raise ComponentError(
-                f"{old['kind']} {old['metadata']['name']} is not gone {GONE_SECONDS:.0f} s after its deletion; finalizers "
+                f"{old['kind']} {old['metadata']['name']} is not gone after {seconds:.0f} s of waiting for its deletion; finalizers "
                 f"left: {finalizers}"
             )
 

@@ -31,9 +31,11 @@ def folder(output_uri: str, run_id: str) -> str:
     return s3.join(output_uri, run_id)
 
 
-def labelling_job(output_uri: str, run_id: str, given: str) -> str:
-    """The labelling job's name: the one given, which other runs may share, else the run's own."""
-    return given or names.deterministic("label", output_uri, run_id)
+def labelling_job(output_uri: str, run_id: str, given: str, attempt: int = 1) -> str:
+    """The labelling job's name: the one given, which other runs may share, else the run's own. A job that was stopped cannot go
+    on and keeps its name for ever, so each further attempt has a name of its own."""
+    name = given or names.deterministic("label", output_uri, run_id)
+    return name if attempt == 1 else f"{name}-{attempt}"
 
 
 def owner(run_uri: str) -> str:

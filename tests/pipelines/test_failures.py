@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.components.played import Played
+from tests.pipelines.conftest import label
 from tests.pipelines.player import API, Player, objects
 from tests.pipelines.test_end_to_end import DEPLOYMENTS, JOBS, nothing_runs, ran, read
 from tests.pipelines.test_parameters import wanted as asked
@@ -17,7 +18,6 @@ from penstock_components.adoption import start
 from penstock_components.deployment.deploy import request as serving
 from penstock_components.errors import ComponentError
 from penstock_components.kube import Kube
-from penstock_components.labelling.ground_truth_labelling import request
 from penstock_components.training.train.request import Training, build
 from penstock_local.aws import FakeAWS
 from penstock_pipelines.check_parameters.parameters import start as check
@@ -102,6 +102,11 @@ def test_a_run_whose_steps_were_killed_is_stopped_by_the_exit_handler(
         serving.deployment(serving.Serving(name="animals", model_uri=model_uri, image="none")),
         serving.deployment(serving.Serving(name="animals", model_uri="s3://b/another-runs", image="none")),
     ]
+    owner = kube.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "service"}})
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "service", "uid": owner["metadata"]["uid"]}
+    owned = serving.deployment(serving.Serving(name="animals", model_uri=model_uri, image="none", replicas=2))
+    owned["metadata"]["ownerReferences"] = [reference]
+    wishes.append(owned)
     for wish in wishes:
         start(kube, wish, failed=lambda found: False)
     label(parameters, aws, labelling_job(parameters["output_uri"], "first", ""))
@@ -110,9 +115,11 @@ def test_a_run_whose_steps_were_killed_is_stopped_by_the_exit_handler(
     kinds = [line.partition(" ")[0] for line in ended.stopped]
     assert kinds == ["labelling", "TrainingJob", "Job", "Deployment", "LustreVolume"]
     # What other runs made is theirs.
-    (job,), (deployment,) = objects(cluster, f"{API}/trainingjobs"), objects(cluster, DEPLOYMENTS)
+    (job,) = objects(cluster, f"{API}/trainingjobs")
     assert job["metadata"]["annotations"]["penstock.dev/run-id"] == "s3://b/out/first"
-    assert deployment["metadata"]["name"] == wishes[-1]["metadata"]["name"]
+    # So is what belongs to something else, as KServe's Deployments do.
+    left = {each["metadata"]["name"] for each in objects(cluster, DEPLOYMENTS)}
+    assert left == {each["metadata"]["name"] for each in wishes[-2:]}
     assert objects(cluster, JOBS) == objects(cluster, f"{API}/lustrevolumes") == []
     assert end("FAILED", "", job_id="1", poll_seconds=0.1, **wanted).stopped == []
 
@@ -217,15 +224,3 @@ def run_uri(parameters: dict[str, Any]) -> str:
 def begun(parameters: dict[str, Any]) -> None:
     """The run's parameters were accepted; job 1 owns it."""
     check(asked(parameters))
-
-
-def label(parameters: dict[str, Any], aws: FakeAWS, name: str) -> None:
-    """A labelling job that is under way."""
-    keys = ("manifest_uri", "label_attribute", "label_categories", "role_arn", "workteam_arn")
-    wanted = request.Labelling(
-        output_uri=parameters["output_uri"], title="t", description="d", **{k: parameters[k] for k in keys}
-    )
-    uris = [s3.join(parameters["output_uri"], file) for file in ("t.html", "c.json")]
-    s3.write(uris[0], request.template(wanted))
-    s3.write(uris[1], request.categories(wanted.label_categories))
-    aws.client("sagemaker").create_labeling_job(**request.create(wanted, name, "0", uris[0], uris[1], "us-east-1"))

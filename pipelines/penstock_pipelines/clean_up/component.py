@@ -17,6 +17,7 @@ def clean_up(
     run: str,
     job_id: str,
     labelling_job: str = "",
+    labelling_attempt: int = 1,
     namespace: str = "",
     gone_minutes: float = 30.0,
     poll_seconds: float = 5.0,

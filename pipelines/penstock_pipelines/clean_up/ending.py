@@ -43,6 +43,7 @@ def end(
     run: str,
     job_id: str,
     labelling_job: str = "",
+    labelling_attempt: int = 1,
     namespace: str = "",
     gone_minutes: float = 30.0,
     poll_seconds: float = 5.0,
@@ -70,7 +71,7 @@ def end(
     stopped: list[str] = []
     problems: list[str] = []
     try:
-        stopped += [] if labelling_job else _labelling(runs.labelling_job(output_uri, run_id, ""))
+        stopped += [] if labelling_job else _labelling(runs.labelling_job(output_uri, run_id, "", labelling_attempt))
     except Exception as failure:
         log.exception("the labelling job")
         problems.append(f"labelling job: {failure}")
@@ -113,12 +114,13 @@ def _jobs(kube: Kube, run_uri: str) -> Iterator[str]:
 
 
 def _deployments(kube: Kube, endpoint: str, model_uri: str) -> Iterator[str]:
-    """New pods of a deployment that never came to serve; what the Service leads to stays."""
+    """New pods of a deployment that never came to serve; what the Service leads to stays, and what belongs to something else
+    (KServe makes Deployments of its own for an InferenceService, which serves)."""
     service = kube.get("v1", "Service", endpoint)
     serving = (service or {"spec": {}})["spec"].get("selector", {}).get(REVISION)
     for found in kube.select("apps/v1", "Deployment", {ENDPOINT: endpoint}):
         env = found["spec"]["template"]["spec"]["containers"][0].get("env", [])
-        ours = {"name": "MODEL_URI", "value": model_uri} in env
+        ours = {"name": "MODEL_URI", "value": model_uri} in env and not found["metadata"].get("ownerReferences")
         if ours and found["metadata"]["labels"].get(REVISION) != serving and _delete(kube, found):
             yield f"Deployment {found['metadata']['name']} never served and is deleted"
 

@@ -16,6 +16,8 @@ from penstock_components.kube import Kube, Object
 from penstock_pipelines import run as runs
 
 USER: Final = 1000
+# A file system that goes is exported first, and its deletion takes FSx minutes; the pods of the run before must let go of it.
+GONE: Final = 1800.0
 _SUBNET: Final = re.compile(r"subnet-[0-9a-f]{8,17}")
 _FILE_SYSTEM: Final = re.compile(r"fs-[0-9a-f]{8,17}")
 
@@ -78,7 +80,7 @@ def make(kube: Kube, wish: Object, model_uri: str, seconds: float, every: float)
     """
     with waiting.stop_on_signal(lambda: adoption.delete(kube, wish)):
         make_writable(model_uri)
-        adoption.start(kube, wish, failed=lambda found: found.get("status", {}).get("phase") == "Failed")
+        adoption.start(kube, wish, failed=lambda found: found.get("status", {}).get("phase") == "Failed", gone_seconds=GONE)
         wait(kube, wish["metadata"]["name"], seconds, every)
 
 
