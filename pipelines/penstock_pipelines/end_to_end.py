@@ -193,6 +193,7 @@ def end_to_end(
             namespace=namespace,
             deadline_hours=training_hours,
             model_minutes=model_minutes,
+            reuse_model=True,
         )
         settle(trained, hours=76)
         measured = evaluate(

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from penstock_components import adoption
 from penstock_components.kube import Kube, Object
+from penstock_components.training.train import exported
 from penstock_pipelines import run as runs
 
 from . import program, volume
@@ -42,7 +43,8 @@ def prepare(
 ) -> Ground:
     """Wait until the run's volume is available, or the one named; put the program into a ConfigMap.
 
-    A run whose training is complete gets the same answer without a volume: its model is in S3, nothing will be mounted.
+    A run whose training is complete, or whose model is whole in S3 and the job gone with its time to live, gets the same answer
+    without a volume: nothing will be mounted.
 
     Raises:
         ComponentError: the volume failed, is not available in time, or does not hold the two folders.
@@ -74,6 +76,8 @@ def _volume(
     jobs = runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_uri)
     if any(adoption.condition(job, "Complete") for job in jobs):
         log.info("the run's training is complete; no volume is made")
+    elif not jobs and exported.look(uris[1]).model is not None:
+        log.info("the run's model is whole at %s, and no training of it is left; no volume is made", uris[1])
     else:
         volume.make(kube, wish, uris[1], minutes * 60, every)
     return name, volume.places(wish, *uris)
