@@ -6,7 +6,7 @@ other step's outputs, knows it too. Remote objects carry the run's folder in an 
 different places are different runs.
 
 Several starts may share a name. `run.json` names the one that owns what the run makes, by KFP's job id: the newest whose
-parameters were accepted. Only the owner ends things.
+parameters were accepted. Only the owner ends things, and after its end those that owned the run before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from penstock_components.training.train.request import KIND as TRAINING_JOB
 
 RUN: Final = "penstock.dev/run-id"
 LUSTRE_VOLUME: Final = "LustreVolume"
-__all__ = ["LUSTRE_VOLUME", "PENSTOCK", "RUN", "TRAINING_JOB", "folder", "labelling_job", "now", "of_run", "owner", "volume"]
+__all__ = ["LUSTRE_VOLUME", "PENSTOCK", "RUN", "TRAINING_JOB", "folder", "labelling_job", "now", "of_run", "owners", "volume"]
 
 
 def folder(output_uri: str, run_id: str) -> str:
@@ -38,19 +38,20 @@ def labelling_job(output_uri: str, run_id: str, given: str, attempt: int = 1) ->
     return name if attempt == 1 else f"{name}-{attempt}"
 
 
-def owner(run_uri: str) -> str:
-    """The job id of the start that owns the run; '' if none was ever accepted.
+def owners(run_uri: str) -> list[str]:
+    """The job ids of the starts that have owned the run, the one that does now last; empty if none was ever accepted.
 
     Raises:
         ComponentError: S3 does not say, or run.json is not a run's.
     """
     uri = s3.join(run_uri, "run.json")
     if not s3.exists(uri):
-        return ""
+        return []
     try:
-        return str(json.loads(s3.read(uri))["owner"])
+        found = json.loads(s3.read(uri))
+        return [*map(str, found["former_owners"]), str(found["owner"])]
     except (ValueError, KeyError, TypeError) as error:
-        raise ComponentError(f"{uri} does not name its owner ({error!r})") from error
+        raise ComponentError(f"{uri} does not name its owners ({error!r})") from error
 
 
 def volume(run_uri: str) -> str:

@@ -194,6 +194,11 @@ def test_a_start_that_goes_on_takes_the_run_over(cluster: Played, parameters: di
     assert len(end("SUCCEEDED", "", job_id="2", poll_seconds=0.1, **wanted).stopped) == 1
     assert read(parameters, "first/end.json")["job_id"] == "2"
     assert objects(cluster, f"{API}/lustrevolumes") == []
+    # A step of the first start that was still under way makes what nobody else would end any more.
+    start(kube, volume.build(run_uri(parameters), "s3://data/d", "s3://data/m", parameters["volume"]), lambda found: False)
+    assert end("FAILED", "", job_id="3", **wanted).stopped == []
+    assert len(end("FAILED", "", job_id="1", poll_seconds=0.1, **wanted).stopped) == 1
+    assert read(parameters, "first/end.json")["state"] == "SUCCEEDED"
 
 
 def test_a_run_that_was_refused_at_its_start_ends_without_touching_anything(parameters: dict[str, Any], aws: FakeAWS) -> None:

@@ -286,11 +286,11 @@ def _note(wanted: Parameters, uri: str) -> None:
     asked = {key: adoption.plain(value) for key, value in asdict(wanted).items() if key not in _MAY_DIFFER}
     asked = json.loads(json.dumps(asked))
     if not s3.exists(uri):
-        _own(uri, wanted.job_id, runs.now(), asked)
+        _own(uri, [wanted.job_id], runs.now(), asked)
         return
     try:
         found = json.loads(s3.read(uri))
-        before, started, owner = found["parameters"], found["started"], found["owner"]
+        before, started, owners = found["parameters"], found["started"], [*found["former_owners"], found["owner"]]
         names = [each.name for each in fields(Parameters) if each.name in asked]
         differs = [f"{name} is {asked[name]!r}, was {before.get(name)!r}" for name in names if asked[name] != before.get(name)]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -298,11 +298,17 @@ def _note(wanted: Parameters, uri: str) -> None:
     if differs:
         raise several(f"run: {uri} is a run with other parameters; choose another name for this one. What differs:", differs)
     log.info("%s: this run was started before, at %s; it goes on", uri, started)
-    if owner != wanted.job_id:
-        log.info("%s: %s takes the run over from %s", uri, wanted.job_id, owner)
-        _own(uri, wanted.job_id, started, before)
+    if owners[-1] != wanted.job_id:
+        log.info("%s: %s takes the run over from %s", uri, wanted.job_id, owners[-1])
+        _own(uri, [*(each for each in owners if each != wanted.job_id), wanted.job_id], started, before)
 
 
-def _own(uri: str, job_id: str, started: str, asked: Mapping[str, Any]) -> None:
-    about = {"started": started, "owner": job_id, "owner_since": runs.now(), "parameters": asked}
+def _own(uri: str, owners: Sequence[str], started: str, asked: Mapping[str, Any]) -> None:
+    about = {
+        "started": started,
+        "owner": owners[-1],
+        "owner_since": runs.now(),
+        "former_owners": list(owners[:-1]),
+        "parameters": asked,
+    }
     s3.write(uri, json.dumps(about, indent=1).encode(), "application/json")

@@ -4,7 +4,7 @@ Each thing is tried by itself: a labelling service that does not answer must not
 has failed costs nothing and stays, to be looked at; its own time to live ends it.
 
 A start that does not own the run touches nothing: one that was refused has made nothing, and what an earlier start made belongs
-to the one that took the run over.
+to the one that took the run over. Only if that one has ended already, the earlier one ends what its steps made since.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def end(
         except Exception as failure:
             log.exception("%s", what)
             problems.append(f"{what}: {failure}")
-    _note(s3.join(run_uri, "end.json"), job_id, state, error, stopped, problems)
+    _note(run_uri, job_id, state, error, stopped, problems)
     log.info("run %s: %s%s", run_id, state, f": {error}" if error else "")
     if problems:
         raise several(f"run {run_id} ended ({state}), but something of it may still be there; look after it by hand:", problems)
@@ -95,14 +95,25 @@ def _not_ours(run_uri: str, job_id: str, state: str) -> str:
     if not run_uri.startswith("s3://"):
         return "the run was refused and has made nothing"
     try:
-        owner = runs.owner(run_uri)
+        owners = runs.owners(run_uri)
+        if job_id in owners[:-1] and _ended(run_uri, owners[-1]):
+            return ""
     except ComponentError as failure:
         raise ComponentError(
             f"the run ended ({state}), but whose it is is not known, and nothing was stopped: {failure}; look after it by hand"
         ) from failure
-    if not owner:
+    if not owners:
         return f"there is no {run_uri}/run.json: the run was refused and has made nothing"
-    return "" if owner == job_id else f"{run_uri} is the run of {owner}, not of {job_id}: nothing of it was touched"
+    return "" if owners[-1] == job_id else f"{run_uri} is the run of {owners[-1]}, not of {job_id}: nothing of it was touched"
+
+
+def _ended(run_uri: str, job_id: str) -> bool:
+    """Whether this start's exit handler has done its work."""
+    uri = s3.join(run_uri, "end.json")
+    try:
+        return s3.exists(uri) and json.loads(s3.read(uri)).get("job_id") == job_id
+    except (ValueError, AttributeError) as error:
+        raise ComponentError(f"{uri} does not tell how a run ended ({error!r})") from error
 
 
 def _jobs(kube: Kube, run_uri: str) -> Iterator[str]:
@@ -169,9 +180,12 @@ def _labelling(name: str) -> list[str]:
     return [f"labelling job {name} was still running and is stopped"]
 
 
-def _note(uri: str, job_id: str, state: str, error: str, stopped: list[str], problems: list[str]) -> None:
+def _note(run_uri: str, job_id: str, state: str, error: str, stopped: list[str], problems: list[str]) -> None:
     about = {"ended": runs.now(), "job_id": job_id, "state": state, "error": error, "stopped": stopped, "problems": problems}
+    uri = s3.join(run_uri, "end.json")
     try:
+        if runs.owners(run_uri)[-1] != job_id:  # a former owner: how the run ended is told
+            return
         s3.write(uri, json.dumps(about, indent=1).encode(), "application/json")
     except Exception as failure:  # a wrong output_uri ended the run; it must not hide how
         log.warning("%s is not written: %s", uri, failure)
