@@ -2,7 +2,7 @@
 
 An annotation holds the hash of what the object was made from. The same name with the same hash is ours, whoever created it; the
 same name with another hash (or none) is refused. One that has already failed when the step starts is made anew: whoever runs a
-failed step again wants it tried again.
+failed step again wants it tried again. One that a step has given up for good carries the reason, and is not made anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .kube import Kube, Object, Refused
 log = logging.getLogger(__name__)
 
 INPUTS: Final = "penstock.dev/inputs"
+GIVEN_UP: Final = "penstock.dev/given-up"
 GONE_SECONDS: Final = 120.0
 
 
@@ -45,11 +46,12 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def start(kube: Kube, wish: Object, failed: Callable[[Object], bool]) -> Object:
-    """Create the object, or take up the one that is there.
+def start(kube: Kube, wish: Object, failed: Callable[[Object], bool], gone_seconds: float = GONE_SECONDS) -> Object:
+    """Create the object, or take up the one that is there. One that is being deleted is waited for, at most `gone_seconds`.
 
     Raises:
-        ComponentError: the name belongs to an object made from something else, or the API server refuses the object.
+        ComponentError: the name belongs to an object made from something else, or to one that was given up, or the API server
+            refuses the object.
     """
     kind, name = wish["kind"], wish["metadata"]["name"]
     while True:
@@ -71,13 +73,16 @@ def start(kube: Kube, wish: Object, failed: Callable[[Object], bool]) -> Object:
             )
         if found["metadata"].get("deletionTimestamp"):
             log.info("%s %s is being deleted; waiting to make it anew", kind, name)
+        elif GIVEN_UP in found["metadata"].get("annotations", {}):
+            reason = found["metadata"]["annotations"][GIVEN_UP]
+            raise ComponentError(f"{kind} {kube.namespace}/{name} was given up: {reason}; delete it to begin anew")
         elif failed(found):
             log.warning("%s %s has failed before; it is made anew", kind, name)
             kube.delete(wish["apiVersion"], kind, name, found["metadata"]["uid"])
         else:
             log.info("%s %s/%s was already started by an earlier try; going on with it", kind, kube.namespace, name)
             return found
-        _wait_gone(kube, found)
+        _wait_gone(kube, found, gone_seconds)
 
 
 def same(found: Object, wish: Object) -> bool:
@@ -112,15 +117,15 @@ def condition(found: Object, kind: str) -> Object | None:
     return None
 
 
-def _wait_gone(kube: Kube, old: Object) -> None:
-    deadline = time.monotonic() + GONE_SECONDS
-    for now in kube.follow(old["apiVersion"], old["kind"], old["metadata"]["name"], tick=5.0):
+def _wait_gone(kube: Kube, old: Object, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for now in kube.follow(old["apiVersion"], old["kind"], old["metadata"]["name"], tick=min(5.0, seconds)):
         if now is None or now["metadata"]["uid"] != old["metadata"]["uid"]:
             return
         if time.monotonic() > deadline:
             finalizers = ", ".join(now["metadata"].get("finalizers", [])) or "none"
             raise ComponentError(
-                f"{old['kind']} {old['metadata']['name']} is not gone {GONE_SECONDS:.0f} s after its deletion; finalizers "
+                f"{old['kind']} {old['metadata']['name']} is being deleted and not gone after {seconds:.0f} s; finalizers "
                 f"left: {finalizers}"
             )
 

@@ -22,6 +22,17 @@ def write(artifact: Any, content: str | Mapping[str, float]) -> None:
     path.write_text(content)
 
 
+def write_model(artifact: Any, model_uri: str, about: Mapping[str, Any]) -> None:
+    """Write where the model lies, its size and hash into the artifact's file; its metadata has that and the rest of `about`.
+
+    The artifact's own URI stays: KFP's launcher uploads the file there, and refuses a place outside the pipeline root.
+    """
+    artifact.metadata.update(about, model_uri=model_uri)
+    path = Path(artifact.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"model_uri": model_uri, "bytes": about["bytes"], "sha256": about["sha256"]}))
+
+
 def write_classification(
     artifact: Any, classes: Sequence[str], confusion: Sequence[Sequence[int]], roc: tuple[list[float], list[float], list[float]]
 ) -> None:

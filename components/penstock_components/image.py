@@ -1,10 +1,11 @@
 """The image every component runs in: this package with kfp and its libraries baked in, built from the project's Dockerfile.
 
-A pipeline that needs another registry or tag sets it on the task: `task.set_container_image(...)`.
+Another registry or tag is chosen when a pipeline is compiled, by PENSTOCK_COMPONENTS_IMAGE; in a running step it means nothing.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
-COMPONENTS_IMAGE: Final = "penstock/components:0.1.0"
+COMPONENTS_IMAGE: Final = os.environ.get("PENSTOCK_COMPONENTS_IMAGE") or "penstock/components:0.1.0"

@@ -49,21 +49,25 @@ def poll(
     standstill: float | None = None,
     progress: Callable[[State], object] | None = None,
     forgive: Callable[[Exception], bool] = lambda error: False,
+    age: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     write: Callable[[str], None] = log.info,
 ) -> State:
     """Call `describe` every `every` seconds until `until(state)`, and return that state.
 
+    `age` is how old the job is already, in seconds: the deadline counts from the job's begin, not from this try's.
+
     A line is written whenever `describe_state(state)` changes. With `standstill` (seconds) the wait also ends when
     `progress(state)` (default: the described state) has not changed for that long. What `describe` raises goes through, unless
     `forgive(error)` (`aws.transient`): then it is written and asked again, so that a wait of days outlives an outage.
 
     Raises:
-        Overdue: `deadline` seconds have passed.
+        Overdue: the job is `deadline` seconds old.
         Standstill: no progress for `standstill` seconds.
     """
-    started = moved = clock()
+    moved = clock()
+    started = moved - age
     line = "never answered"
     reached: object = None
     while True:

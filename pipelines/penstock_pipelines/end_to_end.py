@@ -39,6 +39,7 @@ def end_to_end(
     title: str = "What is in the picture?",
     description: str = "Choose the class that fits the picture best.",
     labelling_job: str = "",
+    labelling_attempt: int = 1,
     workers_per_object: int = 3,
     labelling_hours: float = 240.0,
     min_confidence: float = 0.8,
@@ -72,6 +73,7 @@ def end_to_end(
         run=run,
         job_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         labelling_job=labelling_job,
+        labelling_attempt=labelling_attempt,
         namespace=namespace,
         poll_seconds=poll_seconds,
     )
@@ -90,6 +92,7 @@ def end_to_end(
             volume=volume,
             volume_name=volume_name,
             labelling_job=labelling_job,
+            labelling_attempt=labelling_attempt,
             workers_per_object=workers_per_object,
             labelling_hours=labelling_hours,
             min_confidence=min_confidence,
@@ -104,15 +107,18 @@ def end_to_end(
             batch_size=batch_size,
             learning_rate=learning_rate,
             training_hours=training_hours,
+            model_minutes=model_minutes,
             threshold=threshold,
             baseline_uri=baseline_uri,
             new_data_uri=new_data_uri,
             trainer_image=trainer_image,
             serving_image=serving_image,
+            serving_service_account=serving_service_account,
             replicas=replicas,
             run=run,
             job_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             namespace=namespace,
+            poll_seconds=poll_seconds,
         )
         settle(checked, hours=1)
         run_id, run_uri = checked.outputs["run_id"], checked.outputs["run_uri"]
@@ -129,8 +135,11 @@ def end_to_end(
             description=description,
             workers_per_object=workers_per_object,
             job_name=checked.outputs["labelling_job"],
+            attempt=labelling_attempt,
             deadline_hours=labelling_hours,
             poll_seconds=poll_seconds,
+            # A drained node ends the pod, not the people's work: the next try goes on with it. The exit handler stops the job.
+            stop_on_cancel=False,
         )
         settle(labelled, hours=721, memory="1Gi")
         consolidated = consolidate_labels(
@@ -159,7 +168,7 @@ def end_to_end(
 
         # Only now: a file system costs money from its first minute, and labelling takes days.
         ground = training_ground(
-            run_id=run_id,
+            run_uri=run_uri,
             dataset_uri=dataset.outputs["dataset_uri"],
             model_uri=model_uri,
             volume=volume,
@@ -180,10 +189,11 @@ def end_to_end(
             workers=workers,
             resources=checked.outputs["worker_resources"],
             instance_type=instance_type,
-            run_id=run_id,
+            run_id=run_uri,  # the name alone may be another run's, with another output_uri
             namespace=namespace,
             deadline_hours=training_hours,
             model_minutes=model_minutes,
+            reuse_model=True,
         )
         settle(trained, hours=76)
         measured = evaluate(
@@ -191,7 +201,7 @@ def end_to_end(
             data_uri=dataset.outputs["dataset_uri"],
             output_uri=f"{run_uri}/evaluation",
             image=serving_image,
-            run_id=run_id,
+            run_id=run_uri,
             namespace=namespace,
             service_account=serving_service_account,
         )
@@ -226,7 +236,7 @@ def end_to_end(
                 output_uri=f"{run_uri}/predictions",
                 image=serving_image,
                 classes=dataset.outputs["classes"],
-                run_id=run_id,
+                run_id=run_uri,
                 namespace=namespace,
                 service_account=serving_service_account,
             )

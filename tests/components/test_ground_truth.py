@@ -241,6 +241,10 @@ def test_after_a_deadline_a_new_run_waits_for_the_same_job(aws: FakeAWS, wanted:
     aws.control.configure({"labelling": {"startSeconds": 2}})
     with pytest.raises(ComponentError, match=r"not done after .*a new run of this step waits for it again"):
         label(changed(wanted, deadline_hours=0.3 / 3600))
+    begun = time.monotonic()
+    with pytest.raises(ComponentError, match="if deadline_hours is above the job's age"):
+        label(changed(wanted, deadline_hours=0.3 / 3600, poll_seconds=60.0))
+    assert time.monotonic() - begun < 10, "the deadline counts from the job's creation, not from this try's begin"
     assert label(wanted).labelled_objects == 12
     assert started(aws) == [wanted.job_name]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,49 @@ def test_a_job_that_takes_too_long_is_suspended_where_that_is_asked(cluster: Pla
     assert cluster.job(the_job(cluster))["spec"]["runPolicy"]["suspend"] is True
 
 
+def test_a_job_that_took_too_long_is_not_begun_anew_by_the_next_try(cluster: Played, bucket: str) -> None:
+    with pytest.raises(ComponentError, match="a retry does not begin anew"):
+        training.train(wanted(cluster, bucket, deadline_hours=0.0005))
+    before = cluster.job(the_job(cluster))
+    assert before["spec"]["runPolicy"]["suspend"] is True
+    with pytest.raises(ComponentError, match=r"was given up: .* did not end within 0.0005 h: Pending .*; delete it"):
+        training.train(wanted(cluster, bucket, deadline_hours=0.0005))
+    after = cluster.job(the_job(cluster))
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_the_deadline_counts_from_the_jobs_creation(cluster: Played, bucket: str) -> None:
+    with as_process(STEP.format(uri=f"{bucket}/model", namespace=cluster.namespace, more=""), {}) as process:
+        name = the_job(cluster)
+        process.kill()
+    created = datetime.fromisoformat(cluster.job(name)["metadata"]["creationTimestamp"])
+    until(lambda: datetime.now(UTC) - created > timedelta(seconds=4), lambda: "")
+    begun = time.monotonic()
+    with pytest.raises(ComponentError, match="did not end within"):
+        training.train(wanted(cluster, bucket, deadline_hours=4 / 3600))
+    assert time.monotonic() - begun < 3
+
+
+def test_a_model_whose_job_is_gone_is_trained_again_only_where_it_may_not_be_reused(cluster: Played, bucket: str) -> None:
+    export(f"{bucket}/model", accuracy=0.98)
+    outcome = training.train(wanted(cluster, bucket, reuse_model=True))
+    assert (outcome.model["bytes"], outcome.metrics) == (1000, {"accuracy": 0.98})
+    assert cluster.jobs() == []
+    with in_background(lambda: training.train(wanted(cluster, bucket))) as step:
+        name = the_job(cluster)
+        assert name == outcome.job_name
+        cluster.training_status(name, **failed())
+        with pytest.raises(ComponentError, match="ProgramFailed"):
+            step.result(30)
+    s3.write(f"{bucket}/model/model.pt2", b"half")
+    with in_background(lambda: training.train(wanted(cluster, bucket, run_id="run-2", reuse_model=True))) as step:
+        until(lambda: len(cluster.jobs()) == 2, cluster.jobs)
+        (other,) = set(cluster.jobs()) - {name}
+        cluster.training_status(other, **failed())
+        with pytest.raises(ComponentError, match="ProgramFailed"):
+            step.result(30)
+
+
 def test_the_model_of_an_earlier_training_is_not_taken(bucket: str) -> None:
     export(f"{bucket}/model")
     with pytest.raises(ComponentError, match="is older than the job"):
@@ -327,7 +371,11 @@ def test_the_readme_example_trains(cluster: Played, bucket: str, kfp_local: Path
     output = json.loads(next(kfp_local.rglob("executor_output.json")).read_text())
     (model,) = output["artifacts"]["model"]["artifacts"]
     (metrics,) = output["artifacts"]["metrics"]["artifacts"]
-    assert model["uri"] == output["parameterValues"]["model_uri"]
+    # KFP's launcher uploads the artifact's file to its own place, and refuses a URI outside the pipeline root.
+    assert Path(model["uri"]).is_relative_to(kfp_local)
+    about = json.loads(Path(model["uri"]).read_text())
+    assert about == {"model_uri": output["parameterValues"]["model_uri"], "bytes": 1000, "sha256": "0" * 64}
+    assert model["metadata"]["model_uri"] == about["model_uri"]
     assert model["metadata"]["accuracy"] == 0.97
     assert metrics["metadata"]["loss"] == 0.125
     assert "data:image/svg+xml" in next(kfp_local.rglob("loss_plot")).read_text()

@@ -62,6 +62,16 @@ def test_the_deadline_is_kept_to_the_second_and_asked_a_last_time() -> None:
     assert clock.now == 95
 
 
+def test_the_deadline_counts_from_the_jobs_begin_and_a_standstill_from_this_try() -> None:
+    clock, written = Clock(), list[str]()
+    with pytest.raises(waiting.Overdue, match="not done after 0:01:40: state 1"):
+        poll(iter([1] * 20), clock, written, age=70.0, standstill=50.0)
+    assert (clock.now, written) == (30, ["[0:01:10] state 1"])
+    assert poll(iter([9]), clock, written, age=200.0) == 9
+    with pytest.raises(waiting.Standstill):
+        poll(iter([1] * 20), clock, written, age=20.0, standstill=50.0)
+
+
 def test_a_standstill_counts_from_the_last_progress() -> None:
     clock = Clock()
     with pytest.raises(waiting.Standstill, match="no progress for 0:00:30: state 2"):

@@ -16,6 +16,7 @@ from tests.components.played import Kubelet, Played
 from tests.pipelines.player import Player
 
 from penstock_components import manifest, s3
+from penstock_components.labelling.ground_truth_labelling import request
 from penstock_local.aws import FakeAWS
 from penstock_local.controlplane import ControlPlane
 
@@ -85,3 +86,15 @@ def player(cluster: Played, kubelet: Kubelet) -> Iterator[Player]:
     playing = Player(kubelet.name)
     with cluster.played(playing):
         yield playing
+
+
+def label(parameters: dict[str, Any], aws: FakeAWS, name: str) -> None:
+    """A labelling job that is under way."""
+    keys = ("manifest_uri", "label_attribute", "label_categories", "role_arn", "workteam_arn")
+    wanted = request.Labelling(
+        output_uri=parameters["output_uri"], title="t", description="d", **{k: parameters[k] for k in keys}
+    )
+    uris = [s3.join(parameters["output_uri"], file) for file in ("t.html", "c.json")]
+    s3.write(uris[0], request.template(wanted))
+    s3.write(uris[1], request.categories(wanted.label_categories))
+    aws.client("sagemaker").create_labeling_job(**request.create(wanted, name, "0", uris[0], uris[1], "us-east-1"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from penstock_pipelines import compile as compiling
 
 FILES = [compiling.FOLDER / f"{name}.yaml" for name in compiling.PIPELINES]
 # Where a step may be: with a body as long as KFP's wait for a pod, no shorter than what the step itself waits for.
-ABOVE = {"ground-truth-labelling": 720, "train": 72 + 0.5, "training-ground": 1, "clean-up": 0.5, "deploy": 0.25}
+ABOVE = {"ground-truth-labelling": 720, "train": 72 + 3, "training-ground": 1 + 0.5, "clean-up": 0.5, "deploy": 0.25}
 
 
 def documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -39,6 +42,15 @@ def path(request: pytest.FixtureRequest) -> Path:
 def test_the_yaml_is_what_its_source_compiles_to(tmp_path: Path) -> None:
     for made in compiling.write(tmp_path):
         assert made.read_text() == (compiling.FOLDER / made.name).read_text(), "run python -m penstock_pipelines.compile"
+
+
+def test_the_image_of_the_steps_is_chosen_when_compiling(tmp_path: Path) -> None:
+    image = "registry.example/penstock/components:9.9.9"
+    command = [sys.executable, "-m", "penstock_pipelines.compile", str(tmp_path)]
+    subprocess.run(command, env={**os.environ, "PENSTOCK_COMPONENTS_IMAGE": image}, check=True, timeout=120)
+    for name in compiling.PIPELINES:
+        executors = documents(tmp_path / f"{name}.yaml")[0]["deploymentSpec"]["executors"]
+        assert {each["container"]["image"] for each in executors.values()} == {image}
 
 
 def test_every_task_runs_anew_and_tries_again_after_a_pause(path: Path) -> None:

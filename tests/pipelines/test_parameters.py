@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.components.played import Played
+from tests.pipelines.conftest import label
 from tests.pipelines.player import API
 
 from penstock_components import s3
@@ -68,6 +69,7 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
         ({"volume": {"fileSystemId": "fs-01234567", "repositories": []}}, "volume has repositories; allowed are"),
         ({"volume_name": "mine"}, "volume and volume_name are both given"),
         ({"volume": {}, "volume_name": "mine"}, "volume_name: there is no LustreVolume .*/mine"),
+        ({"labelling_attempt": 0}, "labelling_attempt is 0"),
         ({"labelling_job": "a job"}, "labelling_job 'a job'"),
         ({"workers_per_object": 10}, "workers_per_object is 10"),
         ({"labelling_hours": 0.0}, "labelling_hours is 0"),
@@ -81,6 +83,9 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
         ({"batch_size": 0}, "batch_size is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"training_hours": 100.0}, "training_hours is 100"),
+        ({"model_minutes": 0.0}, "model_minutes is 0"),
+        ({"poll_seconds": 0.0}, "poll_seconds is 0"),
+        ({"serving_service_account": "nobody"}, "serving_service_account: there is no ServiceAccount .*/nobody"),
         ({"threshold": 95.0}, "threshold is 95"),
         ({"baseline_uri": "model.json"}, "baseline_uri: 'model.json'"),
         ({"new_data_uri": "/new"}, "new_data_uri: '/new'"),
@@ -112,10 +117,21 @@ def test_a_cluster_without_penstock_is_told(parameters: dict[str, Any], tmp_path
 
 def test_a_run_of_the_same_name_must_be_asked_for_the_same(parameters: dict[str, Any]) -> None:
     start(wanted(parameters))
-    start(wanted(parameters, training_hours=1.0))
+    start(wanted(parameters, training_hours=1.0, model_minutes=1.0, poll_seconds=1.0, labelling_attempt=2))
     with pytest.raises(ComponentError, match="epochs is 3, was 20"):
         start(wanted(parameters, epochs=3))
     start(wanted(parameters, epochs=3, run="second"))
+
+
+def test_a_labelling_job_that_was_stopped_is_refused_with_a_way_on(parameters: dict[str, Any], aws: FakeAWS) -> None:
+    aws.control.configure({"labelling": {"secondsPerObject": 3600}})
+    first = start(wanted(parameters)).labelling_job
+    label(parameters, aws, first)
+    start(wanted(parameters))
+    aws.client("sagemaker").stop_labeling_job(LabelingJobName=first)
+    with pytest.raises(ComponentError, match=rf"{first} is Stopp\w+ .*labelling_attempt=2 asks people again"):
+        start(wanted(parameters))
+    assert start(wanted(parameters, labelling_attempt=2)).labelling_job == f"{first}-2"
 
 
 def test_a_named_volume_must_hold_both_folders_and_follow_them(cluster: Played, parameters: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -36,6 +37,11 @@ def shard(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
+def about(classes: list[str], **counts: int) -> dict[str, object]:
+    """dataset.json, as split_and_preprocess writes it; all samples are told to be of the first class."""
+    return {"classes": classes, "counts": {split: {classes[0]: count} for split, count in counts.items()}}
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 of scikit-learn's handwritten digits: two shards to train on, one each to validate and to test."""
@@ -49,7 +55,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("test/s", 500, 600),
     ):
         shard(folder / f"{name}.tar", images[begin:end], labels[begin:end])
-    (folder / "dataset.json").write_text(json.dumps({"classes": [f"digit-{n}" for n in range(10)]}))
+    (folder / "dataset.json").write_text(json.dumps(about([f"digit-{n}" for n in range(10)], train=400, validation=100)))
     return folder
 
 
@@ -109,16 +115,50 @@ def test_data_that_cannot_be_used_is_named_and_leaves_no_model(digits: Path, tmp
     (tmp_path / "data" / "train").mkdir(parents=True)
     cases = [
         ({}, "dataset.json does not tell the classes"),
-        ({"dataset.json": b'{"classes": ["a", "b"]}'}, "train holds no sample"),
+        ({"dataset.json": b'{"classes": ["a", "b"]}'}, "dataset.json does not tell the classes and the counts"),
+        (
+            {"dataset.json": json.dumps(about(["a", "b"], train=400, validation=9)).encode()},
+            "train holds 0 samples in 0 shards, dataset.json tells 400",
+        ),
         ({"train/shard-0.tar": (digits / "train" / "shard-0.tar").read_bytes()[:5000]}, "shard-0.tar"),
         ({"train/shard-0.tar": (digits / "train" / "shard-0.tar").read_bytes()}, "dataset.json tells 2 classes"),
     ]
     for files, message in cases:
         for name, content in files.items():
             (tmp_path / "data" / name).write_bytes(content)
-        ended = train(tmp_path / "data", tmp_path / "model")
+        ended = train(tmp_path / "data", tmp_path / "model", "--wait-seconds=0")
         assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
     assert not (tmp_path / "model").exists()
+
+
+def copied(digits: Path, to: Path, *files: str) -> Path:
+    for file in files:
+        (to / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(digits / file, to / file)
+    return to
+
+
+def test_fewer_or_more_samples_than_were_counted_are_not_trained_on(digits: Path, tmp_path: Path) -> None:
+    data = copied(digits, tmp_path / "data", "dataset.json", "train/shard-0.tar", "validation/s.tar")
+    ended = train(data, tmp_path / "model", "--wait-seconds=1")
+    assert (ended.returncode, "train holds 200 samples in 1 shards, dataset.json tells 400" in ended.stderr) == (2, True)
+    copied(digits, data, "train/shard-1.tar")
+    shutil.copyfile(digits / "test" / "s.tar", data / "train" / "t.tar")
+    ended = train(data, tmp_path / "model")
+    assert (ended.returncode, "train holds 500 samples, dataset.json tells 400" in ended.stderr) == (2, True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_shard_that_comes_late_is_waited_for(digits: Path, tmp_path: Path) -> None:
+    data = copied(digits, tmp_path / "data", "dataset.json", "train/shard-0.tar", "validation/s.tar")
+    command = [PYTHON, "-u", PROGRAM, f"--data={data}", f"--out={tmp_path / 'model'}", "--alone", "--epochs=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "holds 200 of 400 samples, waiting" in process.stdout.readline()
+        shutil.copyfile(digits / "train" / "shard-1.tar", tmp_path / "late")
+        (tmp_path / "late").rename(data / "train" / "shard-1.tar")
+        assert "400 training samples" in process.stdout.read()
+    assert process.returncode == 0
 
 
 def test_a_loss_that_is_no_number_fails(digits: Path, tmp_path: Path) -> None:

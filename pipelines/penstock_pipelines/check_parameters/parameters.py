@@ -1,7 +1,7 @@
 """What a run is asked to do, and whether it can: everything that is wrong comes as one error, each with its parameter's name.
 
 Nothing is made but `<output_uri>/<run>/run.json`, which shows that the output may be written, and keeps the parameters: a run
-that is started again under the same name must be asked for the same.
+that is started again under the same name must be asked for the same. It then takes the run over from the start before it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from penstock_components import adoption, aws, manifest, s3
 from penstock_components.data.split_and_preprocess import images
 from penstock_components.data.split_and_preprocess.split import check_fractions
 from penstock_components.deployment.deploy import request as serving
 from penstock_components.errors import ComponentError, several
-from penstock_components.kube import Kube
+from penstock_components.kube import Kube, Refused
 from penstock_components.labelling.ground_truth_labelling import checks
 from penstock_components.labelling.ground_truth_labelling import request as labelling
 from penstock_pipelines import run as runs
@@ -30,11 +32,15 @@ log = logging.getLogger(__name__)
 # The steps' own timeouts are a little longer: a step that gives up by itself says why.
 MAX_LABELLING_HOURS: Final = 720.0
 MAX_TRAINING_HOURS: Final = 72.0
+MAX_MODEL_MINUTES: Final = 180.0
 # Not a default of the pipeline: KFP writes the keys of a dictionary into the YAML in another order each time.
 WORKER: Final = {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "4Gi"}}
 _RUN: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,127}")
 # How a run is waited for and who does it; what it makes is the same with other values.
-_MAY_DIFFER: Final = {"run", "job_id", "namespace", "labelling_hours", "training_hours"}
+_MAY_DIFFER: Final = {
+    *("run", "job_id", "namespace", "labelling_attempt"),
+    *("labelling_hours", "training_hours", "model_minutes", "poll_seconds"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class Parameters:
     volume: Mapping[str, Any]
     volume_name: str
     labelling_job: str
+    labelling_attempt: int
     workers_per_object: int
     labelling_hours: float
     min_confidence: float
@@ -67,15 +74,18 @@ class Parameters:
     batch_size: int
     learning_rate: float
     training_hours: float
+    model_minutes: float
     threshold: float
     baseline_uri: str
     new_data_uri: str
     trainer_image: str
     serving_image: str
+    serving_service_account: str
     replicas: int
     run: str
     job_id: str
     namespace: str
+    poll_seconds: float
 
 
 class Started(NamedTuple):
@@ -105,14 +115,17 @@ def start(wanted: Parameters) -> Started:
     log.info("run %s writes to %s", run_id, run_uri)
     predict_uri = wanted.new_data_uri or s3.join(run_uri, "dataset", "test")
     resources = dict(wanted.worker_resources) or WORKER
-    job = runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job)
+    job = runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job, wanted.labelling_attempt)
     return Started(run_id, run_uri, job, predict_uri, resources)
 
 
 def _numbers(wanted: Parameters) -> Iterator[str]:
     for name, least, most in (
+        ("labelling_attempt", 1, 99),
         ("labelling_hours", 0.001, MAX_LABELLING_HOURS),
         ("training_hours", 0.001, MAX_TRAINING_HOURS),
+        ("model_minutes", 0.1, MAX_MODEL_MINUTES),
+        ("poll_seconds", 0.01, 600),
         ("min_confidence", 0, 1),
         ("image_size", 8, 4096),
         ("workers", 1, 1000),
@@ -167,7 +180,8 @@ def _labelling(wanted: Parameters, run_id: str) -> Iterator[str]:
         title=wanted.title,
         description=wanted.description,
         workers_per_object=wanted.workers_per_object,
-        job_name=runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job),
+        job_name=runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job, wanted.labelling_attempt),
+        attempt=wanted.labelling_attempt,
     )
     found = labelling.problems(asked, records, region)
     yield from (line.replace("job_name ", "labelling_job ", 1) for line in found)
@@ -178,6 +192,24 @@ def _labelling(wanted: Parameters, run_id: str) -> Iterator[str]:
     except ComponentError as error:
         remote = [str(error)]
     yield from (_with_parameter(wanted, line) for line in remote)
+    if not remote:
+        yield from _over(asked.job_name, wanted.labelling_attempt)
+
+
+def _over(name: str, attempt: int) -> Iterator[str]:
+    """A labelling job that ended without a result: its name cannot be used again."""
+    try:
+        found = aws.client("sagemaker").describe_labeling_job(LabelingJobName=name)
+    except ClientError as error:
+        if aws.code(error) not in {"ResourceNotFound", "ResourceNotFoundException"}:
+            yield f"labelling_job: {name}: {aws.message(error)}"
+        return
+    if found["LabelingJobStatus"] in {"Stopping", "Stopped", "Failed"}:
+        why = f" ({found['FailureReason']})" if found.get("FailureReason") else ""
+        yield (
+            f"labelling_attempt is {attempt}, and its labelling job {name} is {found['LabelingJobStatus']}{why} and cannot go "
+            f"on; labelling_attempt={attempt + 1} asks people again"
+        )
 
 
 def _with_parameter(wanted: Parameters, problem: str) -> str:
@@ -221,6 +253,21 @@ def _serving(wanted: Parameters) -> Iterator[str]:
     except ComponentError as error:
         # Its first line counts the problems, the others begin with the names of its own inputs.
         yield from (re.sub(r"^name ", "endpoint ", line.strip()) for line in str(error).splitlines()[1:])
+    if wanted.serving_service_account:
+        yield from _account(wanted)
+
+
+def _account(wanted: Parameters) -> Iterator[str]:
+    try:
+        kube = Kube(wanted.namespace)
+        if kube.get("v1", "ServiceAccount", wanted.serving_service_account) is None:
+            yield f"serving_service_account: there is no ServiceAccount {kube.namespace}/{wanted.serving_service_account}"
+    except Refused as error:
+        if error.status != 403:
+            raise
+        log.warning("serving_service_account is not checked: %s", error)
+    except ComponentError:
+        return  # no way into the cluster; told as namespace
 
 
 def _named(name: str, check: Callable[[], object]) -> Iterator[str]:
@@ -231,18 +278,37 @@ def _named(name: str, check: Callable[[], object]) -> Iterator[str]:
 
 
 def _note(wanted: Parameters, uri: str) -> None:
-    """Write run.json, or refuse a run of that name that was asked for something else."""
+    """Write run.json, or refuse a run of that name that was asked for something else.
+
+    A start with the same parameters becomes the owner, also while the one before is under way: a start that was killed tells
+    nobody, and going on is what the name is given for. The former owner's exit handler then touches nothing.
+    """
     asked = {key: adoption.plain(value) for key, value in asdict(wanted).items() if key not in _MAY_DIFFER}
     asked = json.loads(json.dumps(asked))
     if not s3.exists(uri):
-        s3.write(uri, json.dumps({"started": runs.now(), "parameters": asked}, indent=1).encode(), "application/json")
+        _own(uri, [wanted.job_id], runs.now(), asked)
         return
     try:
-        before = json.loads(s3.read(uri))["parameters"]
+        found = json.loads(s3.read(uri))
+        before, started, owners = found["parameters"], found["started"], [*found["former_owners"], found["owner"]]
         names = [each.name for each in fields(Parameters) if each.name in asked]
         differs = [f"{name} is {asked[name]!r}, was {before.get(name)!r}" for name in names if asked[name] != before.get(name)]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ComponentError(f"run: {uri} was not written by this pipeline ({error!r}); choose another name") from error
     if differs:
         raise several(f"run: {uri} is a run with other parameters; choose another name for this one. What differs:", differs)
-    log.info("%s: this run was started before, at %s; it goes on", uri, json.loads(s3.read(uri)).get("started"))
+    log.info("%s: this run was started before, at %s; it goes on", uri, started)
+    if owners[-1] != wanted.job_id:
+        log.info("%s: %s takes the run over from %s", uri, wanted.job_id, owners[-1])
+        _own(uri, [*(each for each in owners if each != wanted.job_id), wanted.job_id], started, before)
+
+
+def _own(uri: str, owners: Sequence[str], started: str, asked: Mapping[str, Any]) -> None:
+    about = {
+        "started": started,
+        "owner": owners[-1],
+        "owner_since": runs.now(),
+        "former_owners": list(owners[:-1]),
+        "parameters": asked,
+    }
+    s3.write(uri, json.dumps(about, indent=1).encode(), "application/json")

@@ -17,10 +17,11 @@ def clean_up(
     run: str,
     job_id: str,
     labelling_job: str = "",
+    labelling_attempt: int = 1,
     namespace: str = "",
     gone_minutes: float = 30.0,
     poll_seconds: float = 5.0,
-) -> NamedTuple("Outputs", [("state", str), ("stopped", list[str])]):
+) -> NamedTuple("Outputs", [("state", str), ("stopped", list[str]), ("left_alone", str)]):
     """Stop what still runs, delete the run's volume, tell how the run ended; see pipelines/README.md."""
     inputs = {key: value for key, value in locals().items() if key != "status"}
     from penstock_pipelines.clean_up.ending import end

@@ -4,7 +4,8 @@
 
 Reads WebDataset shards (`<key>.npy` float32, `<key>.cls` class index) of --data/train and --data/validation, and the classes
 from --data/dataset.json. Every rank holds the whole training split in memory (on its GPU, if it has one) and trains on its
-share; Horovod averages the gradients. The weights of the epoch with the best validation loss are exported: --out/model.pt2
+share; Horovod averages the gradients. What dataset.json counts and is not there yet is waited for: FSx brings new objects of S3
+some time after they were written. The weights of the epoch with the best validation loss are exported: --out/model.pt2
 (torch.export, any batch size, raw inputs: the normalisation is part of the model), then --out/model.json, which tells that the
 model is whole. A run that is started again begins anew. `--alone` trains with one process and without Horovod.
 
@@ -27,6 +28,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +61,54 @@ class Ring(NamedTuple):
 
 
 # --- data ---------------------------------------------------------------------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """What dataset.json tells: class names, and how many samples each split has."""
+
+    classes: list[str]
+    counts: dict[str, int]
+
+
+def read_told(path: Path, until: float) -> Told:
+    """dataset.json, waited for until the clock (monotonic) is at `until`.
+
+    Raises:
+        Unusable: it is not there, or does not tell classes and counts.
+    """
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(1)
+    try:
+        about = json.loads(path.read_text())
+        counts = {split: sum(int(count) for count in each.values()) for split, each in about["counts"].items()}
+        return Told([str(name) for name in about["classes"]], {split: counts[split] for split in ("train", "validation")})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"{path} does not tell the classes and the counts of train and validation: {error!r}") from error
+
+
+def read_whole(folder: Path, classes: int, count: int, until: float) -> Split:
+    """`read_split`, once all `count` samples are there.
+
+    Raises:
+        Unusable: there are more, or fewer when the clock (monotonic) is at `until`; or as `read_split`.
+    """
+    seen: list[tuple[str, int]] | None = None
+    found = 0
+    while True:
+        shards = sorted((path.name, path.stat().st_size) for path in folder.glob("*.tar"))
+        if shards and shards != seen:
+            split = read_split(folder, classes)
+            seen, found = shards, len(split.labels)
+            if found == count:
+                return split
+            if found > count:
+                raise Unusable(
+                    f"{folder} holds {found} samples, dataset.json tells {count}: shards of another dataset are there"
+                )
+            print(f"{folder} holds {found} of {count} samples, waiting for the others", flush=True)
+        if time.monotonic() >= until:
+            raise Unusable(f"{folder} holds {found} samples in {len(shards)} shards, dataset.json tells {count}")
+        time.sleep(1)
 
 
 def read_split(folder: Path, classes: int) -> Split:
@@ -260,12 +310,10 @@ def _device(local_rank: int) -> torch.device:
 
 
 def run(args: argparse.Namespace, ring: Ring) -> None:
-    """Train and, on rank 0, export. Raises as `read_split`, `fit` and `export`."""
-    try:
-        classes = [str(name) for name in json.loads((args.data / "dataset.json").read_text())["classes"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unusable(f"{args.data / 'dataset.json'} does not tell the classes: {error!r}") from error
-    splits = (read_split(args.data / name, len(classes)) for name in ("train", "validation"))
+    """Train and, on rank 0, export. Raises as `read_told`, `read_whole`, `fit` and `export`."""
+    until = time.monotonic() + args.wait_seconds
+    classes, counts = read_told(args.data / "dataset.json", until)
+    splits = (read_whole(args.data / name, len(classes), counts[name], until) for name in ("train", "validation"))
     train, validation = (Split(images.to(ring.device), labels.to(ring.device)) for images, labels in splits)
     if len(train.labels) < ring.size:
         raise Unusable(f"{args.data / 'train'}: {len(train.labels)} samples for {ring.size} ranks")
@@ -291,6 +339,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=_positive, default=32, help="images of one step on one rank (default 32)")
     parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of one rank (default 0.002)")
     parser.add_argument("--seed", type=int, default=7, help="of the initial weights and the order (default 7)")
+    parser.add_argument(
+        "--wait-seconds", type=float, default=300.0, help="for samples that dataset.json counts and are not there (default 300)"
+    )
     parser.add_argument("--alone", action="store_true", help="one process, without Horovod")
     return parser.parse_args()
 

@@ -36,7 +36,7 @@ def make(
     Raises:
         ComponentError: something a step should have left is not there or is not JSON.
     """
-    found = times.spans(Kube(namespace), run_id, labelling_job, endpoint if endpoint_url else "")
+    found = times.spans(Kube(namespace), run_uri, labelling_job, endpoint if endpoint_url else "")
     parts = [
         *_labels(_json(labels_report_uri), labelling_job),
         *_data(_json(s3.join(run_uri, "dataset", "dataset.json"))),

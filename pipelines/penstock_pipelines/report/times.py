@@ -33,9 +33,9 @@ class Span(NamedTuple):
         return (self.end - self.begin).total_seconds()
 
 
-def spans(kube: Kube, run_id: str, labelling_job: str, endpoint: str) -> list[Span]:
+def spans(kube: Kube, run_uri: str, labelling_job: str, endpoint: str) -> list[Span]:
     """All of them, by their begin; without what has no end yet."""
-    found = [*_labelling(labelling_job), *_volumes(kube, run_id), *_trainings(kube, run_id), *_jobs(kube, run_id)]
+    found = [*_labelling(labelling_job), *_volumes(kube, run_uri), *_trainings(kube, run_uri), *_jobs(kube, run_uri)]
     found += _deployments(kube, endpoint) if endpoint else []
     return sorted(found, key=lambda span: span.begin)
 
@@ -48,22 +48,22 @@ def _labelling(name: str) -> Iterator[Span]:
     yield Span("labelling", job["CreationTime"], job["LastModifiedTime"])
 
 
-def _volumes(kube: Kube, run_id: str) -> Iterator[Span]:
-    for volume in runs.of_run(kube, runs.PENSTOCK, runs.LUSTRE_VOLUME, run_id):
+def _volumes(kube: Kube, run_uri: str) -> Iterator[Span]:
+    for volume in runs.of_run(kube, runs.PENSTOCK, runs.LUSTRE_VOLUME, run_uri):
         conditions = volume.get("status", {}).get("conditions", [])
         good = [each["lastTransitionTime"] for each in conditions if each["status"] == "True"]
         yield from _span("making the file system", _created(volume), max(good, default=None))
 
 
-def _trainings(kube: Kube, run_id: str) -> Iterator[Span]:
-    for job in runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_id):
+def _trainings(kube: Kube, run_uri: str) -> Iterator[Span]:
+    for job in runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_uri):
         status = job.get("status", {})
         yield from _span("training waits for its place", _created(job), status.get("startTime"))
         yield from _span("training", status.get("startTime"), status.get("completionTime"))
 
 
-def _jobs(kube: Kube, run_id: str) -> Iterator[Span]:
-    for job in runs.of_run(kube, "batch/v1", "Job", run_id):
+def _jobs(kube: Kube, run_uri: str) -> Iterator[Span]:
+    for job in runs.of_run(kube, "batch/v1", "Job", run_uri):
         what = str(job["metadata"]["labels"]["app.kubernetes.io/name"])
         yield from _span(
             NAMES.get(what, what), job.get("status", {}).get("startTime"), job.get("status", {}).get("completionTime")

@@ -11,7 +11,7 @@ from penstock_components.image import COMPONENTS_IMAGE
 
 @dsl.component(base_image=COMPONENTS_IMAGE, install_kfp_package=False)
 def training_ground(
-    run_id: str,
+    run_uri: str,
     dataset_uri: str,
     model_uri: str,
     volume: dict[str, object] = {},  # noqa: B006 - kfp takes no None for a dict; the body does not change it

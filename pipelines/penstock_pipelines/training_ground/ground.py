@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from penstock_components import adoption
 from penstock_components.kube import Kube, Object
+from penstock_components.training.train import exported
 from penstock_pipelines import run as runs
 
 from . import program, volume
@@ -27,7 +28,7 @@ class Ground(NamedTuple):
 
 
 def prepare(
-    run_id: str,
+    run_uri: str,
     dataset_uri: str,
     model_uri: str,
     volume: Mapping[str, Any],
@@ -42,13 +43,14 @@ def prepare(
 ) -> Ground:
     """Wait until the run's volume is available, or the one named; put the program into a ConfigMap.
 
-    A run whose training is complete gets the same answer without a volume: its model is in S3, nothing will be mounted.
+    A run whose training is complete, or whose model is whole in S3 and the job gone with its time to live, gets the same answer
+    without a volume: nothing will be mounted.
 
     Raises:
         ComponentError: the volume failed, is not available in time, or does not hold the two folders.
     """
     kube = Kube(namespace)
-    named, folders = _volume(kube, run_id, (dataset_uri, model_uri), volume, volume_name, volume_minutes, poll_seconds)
+    named, folders = _volume(kube, run_uri, (dataset_uri, model_uri), volume, volume_name, volume_minutes, poll_seconds)
     config = program.put(kube)
     mounts: list[Object] = [
         {"name": "data", "mountPath": DATA, "lustreVolume": named},
@@ -62,18 +64,20 @@ def prepare(
 
 
 def _volume(
-    kube: Kube, run_id: str, uris: tuple[str, str], spec: Mapping[str, Any], given: str, minutes: float, every: float
+    kube: Kube, run_uri: str, uris: tuple[str, str], spec: Mapping[str, Any], given: str, minutes: float, every: float
 ) -> tuple[str, list[str]]:
     """Name of the volume, and the folders of both URIs in it."""
     if given:
         found = volume.existing(kube, given)
         volume.wait(kube, given, minutes * 60, every)
         return given, volume.places(found, *uris)
-    wish = volume.build(run_id, *uris, spec)
+    wish = volume.build(run_uri, *uris, spec)
     name = wish["metadata"]["name"]
-    jobs = runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_id)
+    jobs = runs.of_run(kube, runs.PENSTOCK, runs.TRAINING_JOB, run_uri)
     if any(adoption.condition(job, "Complete") for job in jobs):
         log.info("the run's training is complete; no volume is made")
+    elif not jobs and exported.look(uris[1]).model is not None:
+        log.info("the run's model is whole at %s, and no training of it is left; no volume is made", uris[1])
     else:
         volume.make(kube, wish, uris[1], minutes * 60, every)
     return name, volume.places(wish, *uris)

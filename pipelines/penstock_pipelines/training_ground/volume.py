@@ -16,6 +16,8 @@ from penstock_components.kube import Kube, Object
 from penstock_pipelines import run as runs
 
 USER: Final = 1000
+# A file system that goes is exported first, and its deletion takes FSx minutes; the pods of the run before must let go of it.
+GONE: Final = 1800.0
 _SUBNET: Final = re.compile(r"subnet-[0-9a-f]{8,17}")
 _FILE_SYSTEM: Final = re.compile(r"fs-[0-9a-f]{8,17}")
 
@@ -55,16 +57,16 @@ def _create_problems(create: object) -> Iterator[str]:
         yield f"volume.create.storageCapacityGiB is {size!r}; it must be 1200 or a multiple of 2400"
 
 
-def build(run_id: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:
+def build(run_uri: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:
     """The run's LustreVolume. Pure."""
     repositories = [
         {"path": "/dataset", "s3": s3.join(dataset_uri, "")},
         {"path": "/model", "s3": s3.join(model_uri, ""), "exportEvents": ["New", "Changed"]},
     ]
     metadata: Object = {
-        "name": runs.volume(run_id),
+        "name": runs.volume(run_uri),
         "labels": {"app.kubernetes.io/managed-by": "penstock-components"},
-        "annotations": {runs.RUN: run_id},
+        "annotations": {runs.RUN: run_uri},
     }
     wish = {**adoption.plain(dict(spec)), "repositories": repositories}
     return adoption.marked({"apiVersion": runs.PENSTOCK, "kind": runs.LUSTRE_VOLUME, "metadata": metadata, "spec": wish})
@@ -78,7 +80,7 @@ def make(kube: Kube, wish: Object, model_uri: str, seconds: float, every: float)
     """
     with waiting.stop_on_signal(lambda: adoption.delete(kube, wish)):
         make_writable(model_uri)
-        adoption.start(kube, wish, failed=lambda found: found.get("status", {}).get("phase") == "Failed")
+        adoption.start(kube, wish, failed=lambda found: found.get("status", {}).get("phase") == "Failed", gone_seconds=GONE)
         wait(kube, wish["metadata"]["name"], seconds, every)
 
 

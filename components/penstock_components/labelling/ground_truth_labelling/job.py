@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -52,7 +53,7 @@ def label(wanted: Labelling) -> Outcome:
             s3.write(wish["LabelCategoryConfigS3Uri"], request.categories(wanted.label_categories), "application/json")
             found = _create(name, wish)
         _same(name, wish, found)
-        return judge(wanted, _follow(wanted, name), records)
+        return judge(wanted, _follow(wanted, name, found["CreationTime"]), records)
 
 
 def _find(name: str) -> dict[str, Any] | None:
@@ -90,7 +91,7 @@ def _same(name: str, wish: dict[str, Any], found: dict[str, Any]) -> None:
     log.info("labelling job %s: %s", name, found["LabelingJobArn"])
 
 
-def _follow(wanted: Labelling, name: str) -> dict[str, Any]:
+def _follow(wanted: Labelling, name: str, created: datetime) -> dict[str, Any]:
     hint = f"; the job goes on, a new run of this step waits for it again ({name})"
     portal = checks.portal(wanted)
     if portal:
@@ -110,12 +111,13 @@ def _follow(wanted: Labelling, name: str) -> dict[str, Any]:
             describe_state=_line,
             progress=lambda job: [job["LabelingJobStatus"], sorted(job["LabelCounters"].items())],
             forgive=aws.transient,
+            age=(datetime.now(UTC) - created).total_seconds(),
         )
     except waiting.Standstill as error:
         team = f"check that work team {wanted.workteam_arn} has members who have accepted their invitation and can log in"
         raise ComponentError(f"{error}; {team}{f' at https://{portal}' if portal else ''}{hint}") from error
     except waiting.Overdue as error:
-        raise ComponentError(f"{error}{hint}") from error
+        raise ComponentError(f"{error}{hint} if deadline_hours is above the job's age") from error
 
 
 def _line(job: dict[str, Any]) -> str:

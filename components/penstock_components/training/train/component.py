@@ -31,6 +31,7 @@ def train(
     run_id: str = "",
     namespace: str = "",
     on_cancel: str = "Delete",
+    reuse_model: bool = False,
     deadline_hours: float = 72.0,
     stalled_minutes: float = 60.0,
     model_minutes: float = 30.0,
@@ -38,13 +39,12 @@ def train(
 ) -> NamedTuple("Outputs", [("model_uri", str), ("job_name", str)]):
     """Train on the cluster with a TrainingJob; see the README beside this file."""
     inputs = {key: value for key, value in locals().items() if key not in {"model", "metrics", "loss_plot"}}
-    from penstock_components.artifacts import write
+    from penstock_components.artifacts import write, write_model
     from penstock_components.training.train.job import train
     from penstock_components.training.train.request import Training
 
     outcome = train(Training(**inputs))
-    model.uri = outcome.model_uri
-    model.metadata.update(outcome.model, **outcome.metrics)
+    write_model(model, outcome.model_uri, {**outcome.metrics, **outcome.model})
     write(metrics, outcome.metrics)
     write(loss_plot, outcome.html)
     return outcome.model_uri, outcome.job_name

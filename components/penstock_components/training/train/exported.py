@@ -57,14 +57,14 @@ def wait(model_uri: str, since: datetime, seconds: float, every: float = 5.0) ->
         ) from error
 
 
-def look(model_uri: str, since: datetime) -> Looked:
-    """What is there now; `since` is when the job was made."""
+def look(model_uri: str, since: datetime | None = None) -> Looked:
+    """What is there now; `since` is when the job was made. Without it a model of any age is one."""
     about_uri = s3.join(model_uri, "model.json")
     if not s3.exists(about_uri):
         return Looked(f"{about_uri} is not there yet")
     bucket, key = s3.parse(about_uri)
     written: datetime = aws.client("s3").head_object(Bucket=bucket, Key=key)["LastModified"]
-    if written < since - _SKEW:
+    if since is not None and written < since - _SKEW:
         return Looked(f"{about_uri} is older than the job ({written:%Y-%m-%d %H:%M:%S} UTC)")
     try:
         about = json.loads(s3.read(about_uri))

@@ -3,13 +3,16 @@
 The job is watched, not polled; its status is the operator's and is only put into words here. A step that is killed leaves the
 job running, and its retry goes on with it. A step that is cancelled, or gives up, stops the job first: GPUs nobody waits for
 cost money. A job that is complete is never stopped, so that waiting for its model again costs nothing.
+
+The deadline counts from the job's creation, over all tries. A job that did not keep it is suspended and marked, not deleted:
+the next try of the step would make it anew, and train as long again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from penstock_components import adoption, waiting
@@ -39,6 +42,10 @@ class GivenUp(ComponentError):
     """The step stops waiting, and the job with it."""
 
 
+class TooLong(GivenUp):
+    """The job did not end in time; another try would not either."""
+
+
 def train(wanted: Training) -> Outcome:
     """Train; returns when the model is in S3.
 
@@ -50,10 +57,16 @@ def train(wanted: Training) -> Outcome:
     kube, wish = Kube(wanted.namespace), request.build(wanted)
     history, follower = progress.History(), Follower(kube, wanted.log_lines)
     with waiting.stop_on_signal(lambda: stop(kube, wish, wanted.on_cancel)):
+        left = _left(kube, wish, wanted) if wanted.reuse_model else None
+        if left is not None:
+            return left
         found = adoption.start(kube, wish, failed=lambda job: adoption.condition(job, "Failed") is not None)
         _resume(kube, wish, found)
         try:
             job = _follow(kube, wish, wanted, follower, history)
+        except TooLong as error:
+            _give_up(kube, wish, str(error))
+            raise TooLong(f"{error}; it is suspended, and a retry does not begin anew: delete it for that") from error
         except GivenUp as error:
             stop(kube, wish, wanted.on_cancel)
             raise GivenUp(f"{error}; on_cancel is {wanted.on_cancel}, that was done") from error
@@ -75,9 +88,32 @@ def stop(kube: Kube, wish: Object, how: str) -> None:
     if how == "Delete":
         adoption.delete(kube, wish)
         return
-    marks = {"annotations": {SUSPENDED: "true"}}
-    kube.patch(API_VERSION, KIND, name, {"metadata": marks, "spec": {"runPolicy": {"suspend": True}}})
+    _suspend(kube, name, {SUSPENDED: "true"})
     log.warning("TrainingJob %s suspended; a new run of this step resumes it", name)
+
+
+def _give_up(kube: Kube, wish: Object, reason: str) -> None:
+    found = adoption.own(kube, wish)
+    if found is not None and not adoption.condition(found, "Complete"):
+        _suspend(kube, found["metadata"]["name"], {SUSPENDED: "true", adoption.GIVEN_UP: reason})
+
+
+def _suspend(kube: Kube, name: str, marks: dict[str, str]) -> None:
+    kube.patch(API_VERSION, KIND, name, {"metadata": {"annotations": marks}, "spec": {"runPolicy": {"suspend": True}}})
+
+
+def _left(kube: Kube, wish: Object, wanted: Training) -> Outcome | None:
+    """The model of an earlier try whose job is gone (its time to live was over); None if it is not whole, or the job there."""
+    name = wish["metadata"]["name"]
+    if kube.get(API_VERSION, KIND, name) is not None:
+        return None
+    model = exported.look(wanted.model_uri).model
+    if model is None:
+        return None
+    log.info("the model at %s is whole and its TrainingJob is gone; nothing is trained", model.uri)
+    about: dict[str, object] = {"model": model.uri, "model bytes": model.bytes, **model.metrics}
+    facts = {"job_name": name, "bytes": model.bytes, "sha256": model.sha256}
+    return Outcome(name, model.uri, facts, model.metrics, page.render(name, about, progress.History()))
 
 
 def _resume(kube: Kube, wish: Object, found: Object) -> None:
@@ -93,7 +129,6 @@ def _resume(kube: Kube, wish: Object, found: Object) -> None:
 def _follow(kube: Kube, wish: Object, wanted: Training, follower: Follower, history: progress.History) -> Object:
     """The job, once it is Complete or Failed."""
     name, lines = wish["metadata"]["name"], progress.Lines()
-    begun = time.monotonic()
     stalled_since: float | None = None
     for job in kube.follow(API_VERSION, KIND, name, tick=min(30.0, wanted.stalled_minutes * 60, wanted.deadline_hours * 3600)):
         if job is None or not adoption.same(job, wish) or job["metadata"].get("deletionTimestamp"):
@@ -106,8 +141,9 @@ def _follow(kube: Kube, wish: Object, wanted: Training, follower: Follower, hist
         follower.follow(job.get("status", {}).get("launcher", {}).get("pod", ""))
         if any(adoption.condition(job, kind) for kind in ("Complete", "Failed")):
             return job
-        if now - begun > wanted.deadline_hours * 3600:
-            raise GivenUp(f"TrainingJob {name} did not end within {wanted.deadline_hours:g} h: {progress.state(job)}")
+        age = datetime.now(UTC) - datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+        if age.total_seconds() > wanted.deadline_hours * 3600:
+            raise TooLong(f"TrainingJob {name} did not end within {wanted.deadline_hours:g} h: {progress.state(job)}")
         stalled = adoption.condition(job, "Stalled")
         stalled_since = (stalled_since or now) if stalled else None
         if stalled and stalled_since and now - stalled_since >= wanted.stalled_minutes * 60:

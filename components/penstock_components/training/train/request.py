@@ -44,6 +44,7 @@ class Training:
     run_id: str = ""
     namespace: str = ""
     on_cancel: str = "Delete"
+    reuse_model: bool = False
     deadline_hours: float = 72.0
     stalled_minutes: float = 60.0
     model_minutes: float = 30.0
