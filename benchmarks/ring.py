@@ -98,7 +98,7 @@ class Contestant:
         return found[-1]
 
     def signal(self, name: str) -> None:
-        ours = f"{self._condition} && grep -qs ^python3.*program.py $p/cmdline"
+        ours = f"{self._condition} && grep -qzsx python3 $p/cmdline && grep -qs program.py $p/cmdline"
         script = f"for p in /proc/[0-9]*; do {ours} && kill -{name} ${{p#/proc/}}; done; true"
         for worker in WORKERS:
             self._target.kubectl("-n", NAMESPACE, "exec", worker, "--", "bash", "-c", script)
