@@ -153,6 +153,7 @@ class Kubelet:
             self._changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
+        self._cluster.close()  # a test of minutes may not have used it; the API server has closed its end then
         self._cluster.call("DELETE", f"{_NODE}/{self.name}")
 
     def take(self, pod: Object) -> None:

@@ -72,6 +72,12 @@ def test_every_task_has_a_time_limit_above_what_it_waits_for_itself(path: Path) 
         assert 3600 * ABOVE.get(step, 0) < seconds <= 31 * 86400, label
 
 
+def test_a_labelling_step_whose_node_is_drained_leaves_the_peoples_work_alone() -> None:
+    spec, _ = documents(compiling.FOLDER / "end_to_end.yaml")
+    (task,) = (task for label, task in tasks(spec) if label == "exec-ground-truth-labelling")
+    assert task["inputs"]["parameters"]["stop_on_cancel"] == {"runtimeValue": {"constant": False}}
+
+
 def test_every_image_is_pinned_and_every_task_asks_for_room(path: Path) -> None:
     spec, _ = documents(path)
     executors = spec["deploymentSpec"]["executors"]
