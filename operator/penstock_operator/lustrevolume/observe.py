@@ -82,6 +82,8 @@ class Observed:
     adopted_by: tuple[str, ...] = ()
     """Other LustreVolumes (namespace/name) that name this file system in their spec."""
     trouble: Trouble | None = None
+    zone_trouble: Trouble | None = None
+    """Why the subnet's zone is not known. Nothing else waits for it: the file system is paid for, and its id must be told."""
 
 
 def volume_from(body: Mapping[str, Any]) -> Volume:

@@ -23,6 +23,7 @@ from penstock_operator.lustrevolume.verdict import (
     CreateChild,
     CreateFileSystem,
     DeletePersistentVolume,
+    Link,
     Plan,
     Rules,
     SetFinalizer,
@@ -44,6 +45,9 @@ def plan(observed: Observed, now: datetime, rules: Rules) -> Plan:
     status = decided.status if decided.status is not None else writing.status
     writing.status = dict(status)
     writing.stalled(trouble.reason, trouble.message)
+    if isinstance(trouble.action, Link):
+        words = f"{trouble.message}; the bucket may be missing, in another region, or closed to FSx"
+        writing.condition(names.REPOSITORIES_LINKED, False, VolumeReason.LINK_FAILED, words)
     if not writing.is_true(names.FILE_SYSTEM_AVAILABLE) and not observed.volume.deleting:
         writing.condition(names.FILE_SYSTEM_AVAILABLE, False, trouble.reason, trouble.message)
     writing.phase(writing.status.get("phase", VolumePhase.PENDING), trouble.reason)
@@ -68,6 +72,11 @@ def _open(observed: Observed, writing: Writing) -> Plan:
     if file_system is None:
         return _missing(observed, writing)
     _describe(file_system, observed.zone, writing)
+    if observed.zone_trouble is not None:
+        trouble = observed.zone_trouble
+        writing.phase(VolumePhase.CREATING, trouble.reason)
+        writing.stalled(trouble.reason, trouble.message)
+        return Plan(status=writing.status, again=max(trouble.until - writing.now, writing.rules.poll))
     actions: list[Action] = []
     if writing.is_true(names.FILE_SYSTEM_AVAILABLE):
         actions += link(observed, writing)

@@ -15,7 +15,7 @@ from typing import Any
 
 from penstock_operator import names
 from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
-from penstock_operator.cloud.fsx import CloudError, FSx
+from penstock_operator.cloud.fsx import CloudError, FileSystem, FSx
 from penstock_operator.conditions import difference
 from penstock_operator.kube import ApiError, Kube
 from penstock_operator.lustrevolume import verdict
@@ -54,6 +54,7 @@ class VolumeReconciler:
         self._tasks: dict[str, tuple[str, str]] = {}
         self._troubles: dict[str, tuple[int, Trouble]] = {}
         self._blind: dict[str, int] = {}
+        self._zoneless: dict[str, int] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds after which it should be looked at again, or None."""
@@ -101,10 +102,10 @@ class VolumeReconciler:
             found = await asyncio.to_thread(fsx.find, volume.uid)
         linked = found is not None and volume.spec is not None and bool(volume.spec.repositories)
         task_id = self._task_id(volume)
-        associations, task, zone, claim = await asyncio.gather(
+        associations, task, (zone, zone_trouble), claim = await asyncio.gather(
             asyncio.to_thread(fsx.associations, found.id) if found and linked else _nothing(()),
             asyncio.to_thread(fsx.task, task_id) if task_id else _nothing(None),
-            asyncio.to_thread(fsx.zone, found.subnet_id) if found and found.subnet_id else _nothing(""),
+            self._zone(fsx, volume, found),
             self._claim(volume),
         )
         return Observed(
@@ -119,7 +120,21 @@ class VolumeReconciler:
             held_by=self._holders(key),
             adopted_by=others,
             trouble=trouble[1] if trouble else None,
+            zone_trouble=zone_trouble,
         )
+
+    async def _zone(self, fsx: FSx, volume: Volume, found: FileSystem | None) -> tuple[str, Trouble | None]:
+        """The file system's zone, which deletion does not need; or why it is not known."""
+        if found is None or not found.subnet_id or volume.deleting:
+            return "", None
+        try:
+            zone = await asyncio.to_thread(fsx.zone, found.subnet_id)
+        except CloudError as error:
+            times = self._zoneless[volume.uid] = self._zoneless.get(volume.uid, 0) + 1
+            about = CloudError(error.reason, error.code, f"{error.message} (the zone of subnet {found.subnet_id} is needed)")
+            return "", self._trouble(volume, about, times)
+        self._zoneless.pop(volume.uid, None)
+        return zone, None
 
     def _task_id(self, volume: Volume) -> str | None:
         export: Mapping[str, Any] = volume.status.get("export") or {}
@@ -258,7 +273,7 @@ class VolumeReconciler:
     async def _forget(self, key: Key) -> None:
         uid = self._uids.pop(key, None)
         if uid is not None:
-            for memory in (self._made, self._tasks, self._troubles, self._blind):
+            for memory in (self._made, self._tasks, self._troubles, self._blind, self._zoneless):
                 memory.pop(uid, None)
             await self._delete_persistent_volume(f"penstock-{uid}", uid)
 

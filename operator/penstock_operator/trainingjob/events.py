@@ -17,8 +17,9 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     def became(kind: str) -> Mapping[str, Any] | None:
         return condition(new, kind) if is_true(new, kind) and not is_true(old, kind) else None
 
-    if not old.get("attempt") and new.get("attempt"):
-        yield Event("Normal", EventName.CREATED_WORKERS, f"created {(new.get('workers') or {}).get('desired', 0)} workers")
+    made = (new.get("workers") or {}).get("current") or 0
+    if made and new.get("attempt") == 1 and not (old.get("workers") or {}).get("current"):
+        yield Event("Normal", EventName.CREATED_WORKERS, f"created {made} worker{'s' if made > 1 else ''}")
     if became(names.RUNNING):
         pod = (new.get("launcher") or {}).get("pod", "")
         yield Event("Normal", EventName.RUNNING, f"all workers are Ready; mpirun runs in {pod} (kubectl logs -f {pod})")

@@ -80,6 +80,8 @@ class PodView:
     """When its deletion was asked for, where that is known."""
     spec_hash: str = ""
     """Fingerprint of the spec it was made from; empty where it has none."""
+    containers_ended: bool = False
+    """Sidecars too."""
     unprepared_since: datetime | None = None
     """Scheduled, but without volumes or network since then."""
 
@@ -90,8 +92,8 @@ class PodView:
 
     @property
     def over(self) -> bool:
-        """Every container ended: the pod holds no node any more."""
-        return self.phase in ("Succeeded", "Failed")
+        """Every container ended: the pod holds no node any more. The phase follows its containers by a moment."""
+        return self.phase in ("Succeeded", "Failed") or self.containers_ended
 
     @property
     def alive(self) -> bool:
@@ -257,7 +259,8 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     labels = metadata.get("labels") or {}
     role = labels.get(names.LABEL_ROLE, "")
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    main: Mapping[str, Any] = next((one for one in status.get("containerStatuses") or () if one["name"] == role), {})
+    containers = status.get("containerStatuses") or ()
+    main: Mapping[str, Any] = next((one for one in containers if one["name"] == role), {})
     state = main.get("state") or {}
     ended, running = state.get("terminated") or {}, state.get("running") or {}
     initial = status.get("initContainerStatuses") or ()
@@ -298,6 +301,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         workers=_number((metadata.get("annotations") or {}).get(names.ANNOTATION_WORKERS)),
         created=parse_time(metadata.get("creationTimestamp")),
         spec_hash=(metadata.get("annotations") or {}).get(names.ANNOTATION_SPEC, ""),
+        containers_ended=bool(containers) and all("terminated" in (one.get("state") or {}) for one in containers),
         unprepared_since=_unprepared(conditions),
     )
 

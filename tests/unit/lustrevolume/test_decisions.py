@@ -158,6 +158,19 @@ def test_a_deletion_whose_spec_cannot_be_read_keeps_the_file_system_and_says_so(
     assert (world.gone, world.deleted) == (True, 1)
 
 
+def test_a_file_system_whose_zone_cannot_be_asked_is_told_and_can_be_deleted() -> None:
+    world = World(zone_trouble=Trouble("CloudRefused", "UnauthorizedOperation: no", START))
+    for _ in range(6):
+        world.step()
+        world.go_on()
+    assert world.status["fileSystemId"] == "fs-1"
+    assert condition(world, "Stalled") == ("True", "CloudRefused")
+    assert world.claim == Claim()
+    world.deleting = True
+    world.settle()
+    assert (world.gone, world.deleted) == (True, 1)
+
+
 def test_a_path_that_is_linked_to_another_place_is_no_link_of_this_volume() -> None:
     first = available()
     world = World(spec={"fileSystemId": "fs-0123456789abcdef0", "repositories": [{"path": "/out", "s3": "s3://other/out/"}]})

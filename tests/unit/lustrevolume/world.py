@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from penstock_operator.api.lustrevolume import Repository
 from penstock_operator.cloud.fsx import Association, FileSystem, Task, slashed
 from penstock_operator.lustrevolume import verdict
-from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Volume, volume_from
+from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Trouble, Volume, volume_from
 from penstock_operator.lustrevolume.plan import plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +41,7 @@ class World:
     claim: Claim = field(default_factory=Claim)
     used_by: tuple[str, ...] = ()
     adopted_by: tuple[str, ...] = ()
+    zone_trouble: Trouble | None = None
     written: bool = False
     """A pod wrote a file that S3 does not have."""
     created: int = 0
@@ -68,6 +69,7 @@ class World:
             used_by=self.used_by,
             held_by=self.used_by,
             adopted_by=self.adopted_by,
+            zone_trouble=self.zone_trouble,
         )
 
     def decide(self) -> verdict.Plan:

@@ -9,6 +9,7 @@ from simulation import NOW, Simulation
 
 from penstock_operator import names
 from penstock_operator.conditions import difference
+from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal
 
 
@@ -85,9 +86,33 @@ def test_the_clean_pod_policy_says_what_stays(policy: str, left: set[str]) -> No
 def test_a_pod_that_a_sidecar_keeps_running_is_cleaned_up_too() -> None:
     job = Simulation().started()
     job.ended("digits-launcher", 0)
-    job.pods["digits-launcher"]["status"]["phase"] = "Running"
+    status = job.pods["digits-launcher"]["status"]
+    status["phase"] = "Running"
+    status["containerStatuses"].append({"name": "istio-proxy", "state": {"running": {}}})
     job.settle()
     assert job.pods == {}
+
+
+def test_the_log_of_a_launcher_is_kept_when_its_phase_is_told_later_than_its_end() -> None:
+    job = Simulation().started()
+    job.ended("digits-launcher", 0)
+    job.pods["digits-launcher"]["status"]["phase"] = "Running"
+    job.settle()
+    assert job.true(names.COMPLETE)
+    assert set(job.pods) == {"digits-launcher"}
+
+
+def test_workers_are_told_as_created_when_there_are_some() -> None:
+    job = Simulation(replicas=2)
+    told = []
+    for _ in range(6):
+        before = dict(job.status)
+        job.step()
+        told += [(event.reason, event.message) for event in events(before, job.status)]
+    assert [each for each in told if each[0] == "CreatedWorkers"] == [("CreatedWorkers", "created 2 workers")]
+    waiting = Simulation(volumes=[{"name": "data", "mountPath": "/data", "lustreVolume": "nosuch"}])
+    waiting.settle()
+    assert "CreatedWorkers" not in [event.reason for event in events({}, waiting.status)]
 
 
 def test_a_sidecar_that_keeps_the_pod_running_does_not_hide_the_end() -> None:

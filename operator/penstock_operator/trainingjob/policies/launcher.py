@@ -136,6 +136,8 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
     place = f" on {failure['pod']}" if failure.get("pod") != launcher.name else ""
     who = f"rank {failure['rank']}{place}" if "rank" in failure else "the program"
     how = f"was ended by signal {failure['signal']}" if failure.get("signal") else f"ended with exit code {failure['exitCode']}"
+    if failure.get("signal") == 9:
+        how += " (SIGKILL, mostly for more memory than the worker's limit)"
     return Restart("code", Reason.PROGRAM_FAILED, f"{who} {how}", failure)
 
 

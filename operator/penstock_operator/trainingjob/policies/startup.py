@@ -54,18 +54,22 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
                 {"attempt": job.attempt, "pod": pod.name, "node": pod.node, "reason": pod.waiting_reason},
             )
         return Stall(reason, message, wait=left if left.total_seconds() > 0 else None)
-    return _not_prepared(pods, rules, now) or _never_ready(observed, rules, now)
+    return _not_prepared(observed, pods, rules, now) or _never_ready(observed, rules, now)
 
 
-def _not_prepared(pods: Iterable[PodView], rules: Rules, now: datetime) -> Verdict | None:
+def _not_prepared(observed: Observed, pods: Iterable[PodView], rules: Rules, now: datetime) -> Verdict | None:
     """A pod on a node, but still without its volumes or network. Only told, never failed: a mount or a node may be slow."""
+    mounts = observed.job.spec is not None and bool(observed.job.spec.volumes)
+    why = (
+        "a Secret, ConfigMap or claim of spec.volumes may be missing or cannot be mounted" if mounts else "the node may be slow"
+    )
     for pod in pods:
         if pod.unprepared_since is None or now - pod.unprepared_since < rules.startup_error:
             continue
         return Stall(
             Reason.POD_NOT_PREPARED,
-            f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: a Secret, "
-            f"ConfigMap or claim of spec.volumes may be missing or cannot be mounted; see kubectl describe pod {pod.name}",
+            f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: {why}; "
+            f"see kubectl describe pod {pod.name}",
         )
     return None
 
