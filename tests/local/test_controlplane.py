@@ -29,7 +29,7 @@ def test_it_serves_comes_back_after_a_kill_and_ends_with_its_block(tmp_path: Pat
         for component in ("etcd", "kube-apiserver"):
             plane.start(component)
         plane.wait_ready()
-        # One that was still waiting for its first API server has given up meanwhile (after 10 s); starting a live one does nothing.
+        # One that still waited for its first API server gave up after 10 s; starting a live one does nothing.
         plane.start("kube-controller-manager")
         assert "kept" in plane.kubectl("get", "configmap", "kept", "-o", "name")
         pids = [pid for name in ("etcd", "kube-apiserver", "kube-controller-manager") if (pid := plane.pid(name))]
