@@ -45,6 +45,15 @@ def test_a_ring_waits_for_a_claim_that_is_gone() -> None:
     assert "digits-worker-1-a2" not in job.pods
 
 
+def test_a_job_that_is_over_leaves_no_pod_that_would_keep_the_claim() -> None:
+    job = Simulation(volumes=MOUNTS)
+    job.volume = volume()
+    job.started()
+    job.ended("digits-launcher", 0)
+    job.settle()
+    assert job.pods == {}
+
+
 def test_a_job_does_not_begin_with_a_volume_that_is_to_go_or_not_linked_yet() -> None:
     for found in (volume("Deleting", deleting=True), volume("Linking")):
         job = Simulation(volumes=MOUNTS)
