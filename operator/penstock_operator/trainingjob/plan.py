@@ -331,5 +331,7 @@ def _to_clean(observed: Observed) -> Iterable[PodView]:
     # Kubernetes keeps a claim while any pod names it, also one that ended: the file system could not go, and would cost on.
     holds = spec is not None and bool(volumes_of(spec))
     for pod in (*observed.workers, *observed.launchers):
-        if not pod.deleting and (policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and (holds or not pod.over))):
+        if not pod.deleting and (
+            policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and (holds or not pod.over))
+        ):
             yield pod
