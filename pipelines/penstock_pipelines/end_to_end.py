@@ -122,7 +122,7 @@ def end_to_end(
         )
         settle(checked, hours=1)
         run_id, run_uri = checked.outputs["run_id"], checked.outputs["run_uri"]
-        dataset_uri, model_uri = f"{run_uri}/dataset", f"{run_uri}/model"
+        model_uri = f"{run_uri}/model"
 
         labelled = ground_truth_labelling(
             manifest_uri=manifest_uri,
@@ -154,7 +154,7 @@ def end_to_end(
         settle(consolidated, hours=2, memory="1Gi", limit="4Gi")
         dataset = split_and_preprocess(
             manifest_uri=consolidated.outputs["manifest_uri"],
-            output_uri=dataset_uri,
+            output_uri=f"{run_uri}/dataset",
             label_attribute=label_attribute,
             classes=label_categories,
             validation_fraction=validation_fraction,
@@ -196,14 +196,17 @@ def end_to_end(
             reuse_model=True,
         )
         settle(trained, hours=76)
+        model_job = {
+            "model_uri": trained.outputs["model_uri"],
+            "image": serving_image,
+            "run_id": run_uri,
+            "namespace": namespace,
+            "service_account": serving_service_account,
+        }
         measured = evaluate(
-            model_uri=trained.outputs["model_uri"],
             data_uri=dataset.outputs["dataset_uri"],
             output_uri=f"{run_uri}/evaluation",
-            image=serving_image,
-            run_id=run_uri,
-            namespace=namespace,
-            service_account=serving_service_account,
+            **model_job,
         )
         settle(measured, hours=2, memory="1Gi", limit="4Gi")
         passed = gate(metrics_uri=measured.outputs["metrics_uri"], threshold=threshold, baseline_uri=baseline_uri)
@@ -231,14 +234,10 @@ def end_to_end(
             )
             settle(deployed, hours=1)
             predicted = predict(
-                model_uri=trained.outputs["model_uri"],
                 input_uri=checked.outputs["predict_uri"],
                 output_uri=f"{run_uri}/predictions",
-                image=serving_image,
                 classes=dataset.outputs["classes"],
-                run_id=run_uri,
-                namespace=namespace,
-                service_account=serving_service_account,
+                **model_job,
             )
             predicted.after(deployed)
             settle(predicted, hours=2, memory="1Gi", limit="4Gi")

@@ -1,7 +1,7 @@
 """A proxy between the operator and the API server that makes trouble on request and keeps record of every write.
 
 It speaks HTTPS with the API server's own certificate and is the cluster's administrator towards the API server, so its
-kubeconfig is a copy of the administrator's with another address. It runs in a thread of its own.
+kubeconfig is a copy of the administrator's with another address.
 
 What happens to a request is decided by `fault`, a function over the request that returns the trouble or None. It is called in
 the order in which requests arrive and before any of them is forwarded. Watches that are open are treated apart: they can be
@@ -10,30 +10,27 @@ cut, stalled or told that their version is gone.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import ssl
-import threading
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import aiohttp
 import yaml
 from aiohttp import web
+from tests.api.proxy import Fault, Proxy, abort
 
 from penstock_local.controlplane import ControlPlane
 from penstock_operator import credentials
-
-Result = TypeVar("Result")
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 CREATED = 201
 # /api/v1/… or /apis/GROUP/VERSION/…, then namespaces/NAMESPACE/KIND[/NAME[/SUBRESOURCE]]
 _PATH = re.compile(r"^/apis?/.+?/namespaces/[^/]+/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[^/]+))?$")
-_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "content-length"}
 
 
 @dataclass(slots=True)
@@ -57,21 +54,6 @@ class Request:
         return f"{self.verb} {self.kind}/{self.name}: {self.status}"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is done to one request. Without an argument: nothing."""
-
-    answer: tuple[int, str] | None = None
-    """Answered by the proxy with this code and reason; the API server is not asked."""
-    retry_after: int | None = None
-    late: float = 0.0
-    """Seconds between the API server's answer and the operator's getting it."""
-    cut: Literal["", "before", "after", "middle"] = ""
-    """The connection is cut: before the API server is asked, after it has answered, or in the middle of the answer."""
-    then: Callable[[], None] | None = None
-    """Called when the API server has answered, before the operator can know."""
-
-
 @dataclass(slots=True, eq=False)
 class _Watch:
     request: web.Request
@@ -80,38 +62,24 @@ class _Watch:
     mode: Literal["", "stalled", "half", "over"] = ""
 
 
-@dataclass(slots=True)
-class FaultProxy:
-    """Use as a context manager; `kubeconfig` is for the operator."""
+class FaultProxy(Proxy):
+    """`kubeconfig`, which it writes, is for the operator."""
 
-    plane: ControlPlane
-    kubeconfig: Path
-    """Where to write the kubeconfig."""
-    fault: Callable[[Request], Fault | None] = lambda request: None
-    requests: list[Request] = field(default_factory=list)
-    """All writes since the start, in the order in which they arrived."""
-    _watches: set[_Watch] = field(default_factory=set)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _thread: threading.Thread | None = None
-    _runner: web.AppRunner | None = None
-    _session: aiohttp.ClientSession | None = None
-    _server: str = ""
+    def __init__(self, plane: ControlPlane, kubeconfig: Path) -> None:
+        self.plane, self.kubeconfig = plane, kubeconfig
+        self.fault: Callable[[Request], Fault | None] = lambda request: None
+        self.requests: list[Request] = []
+        """All writes since the start, in the order in which they arrived."""
+        self._credentials = credentials.load(str(plane.kubeconfig))
+        self.upstream = self._credentials.server
+        self._watches: set[_Watch] = set()
 
-    def __enter__(self) -> FaultProxy:
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self._thread.start()
-        port = self._do(self._start())
+    def __enter__(self) -> Self:
+        super().__enter__()
         config = yaml.safe_load(self.plane.kubeconfig.read_text())
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.port}"
         self.kubeconfig.write_text(yaml.safe_dump(config))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._do(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        assert self._thread is not None
-        self._thread.join(timeout=10)
-        self._loop.close()
 
     # --- record ---------------------------------------------------------------------------------------------------------------
 
@@ -153,7 +121,7 @@ class FaultProxy:
     async def _cut(self) -> int:
         watches = list(self._watches)
         for watch in watches:
-            _abort(watch.request)
+            abort(watch.request)
             watch.answer.close()  # or its handler would wait for the next event
         return len(watches)
 
@@ -167,34 +135,18 @@ class FaultProxy:
 
     # --- the server -----------------------------------------------------------------------------------------------------------
 
-    def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+    def _trust(self) -> ssl.SSLContext:
+        return self._credentials.ssl_context()
 
-    async def _start(self) -> int:
-        identity = credentials.load(str(self.plane.kubeconfig))
-        self._server = identity.server
-        connector = aiohttp.TCPConnector(limit=0, ssl=identity.ssl_context())
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
-        application = web.Application(client_max_size=2**24)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0)
-        await self._runner.setup()
+    def _identity(self) -> ssl.SSLContext:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         pki = self.plane.folder / "pki"
         tls.load_cert_chain(pki / "apiserver.crt", pki / "apiserver.key")
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
-        return int(self._runner.addresses[0][1])
+        return tls
 
     async def _stop(self) -> None:
         await self._cut()
-        assert self._runner is not None
-        assert self._session is not None
-        await self._runner.cleanup()
-        assert isinstance(self._session.connector, aiohttp.TCPConnector)
-        await self._session.connector.close(abort_ssl=True)
-        await self._session.close()
-        await asyncio.sleep(0.1)  # aiohttp: transports end in a later round of the loop
+        await super()._stop()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -204,31 +156,14 @@ class FaultProxy:
         fault = self.fault(seen) or Fault()
         if fault.answer:
             return _refusal(*fault.answer, fault.retry_after)
-        if fault.cut == "before":
-            return _abort(request)
-        assert self._session is not None
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
-        try:
-            async with self._session.request(
-                request.method, self._server + request.raw_path, data=body or None, headers=headers
-            ) as answer:
-                seen.status = answer.status
-                if seen.watch and answer.status == 200:
-                    return await self._pass_on(request, answer)
-                content = await answer.read()
-        except (aiohttp.ClientError, ConnectionError):
-            return _abort(request)
-        if fault.then:
-            fault.then()
-        await asyncio.sleep(fault.late)
-        if fault.cut == "after":
-            return _abort(request)
-        kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
-        if fault.cut == "middle":
-            return await _half(request, answer.status, kept, content)
-        return web.Response(status=answer.status, body=content, headers=kept)
 
-    async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        def answered(status: int, _: bytes) -> None:
+            seen.status = status
+
+        stream = partial(self._watch, request) if seen.watch else None
+        return await self._pass_on(request, body, fault, answered, stream)
+
+    async def _watch(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": answer.headers["Content-Type"]})
         await response.prepare(request)
         watch = _Watch(request, answer, response)
@@ -239,7 +174,7 @@ class FaultProxy:
                     break
                 if watch.mode == "half":
                     await response.write(chunk[: len(chunk) // 2])
-                    return _abort(request)
+                    return abort(request)
                 if not watch.mode:
                     await response.write(chunk)
         except aiohttp.ClientError:
@@ -268,19 +203,5 @@ def _failure(code: int, reason: str) -> dict[str, Any]:
     return {**status, "message": f"the proxy says {reason}"}
 
 
-async def _half(request: web.Request, status: int, headers: dict[str, str], content: bytes) -> web.StreamResponse:
-    response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(content))})
-    await response.prepare(request)
-    await response.write(content[: len(content) // 2])
-    return _abort(request)
-
-
 def _connected(request: web.Request) -> bool:
     return request.transport is not None and not request.transport.is_closing()
-
-
-def _abort(request: web.Request) -> web.Response:
-    """Cut the connection; what is returned reaches nobody."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=502)

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from tests.api.cluster import JOBS, PODS, Cluster, until
 from tests.api.conftest import has_account
-from tests.api.fault_proxy import WRITES, Fault, FaultProxy, Request
+from tests.api.fault_proxy import WRITES, FaultProxy, Request
 from tests.api.job_life import Life
 from tests.api.kept_operator import Kept
+from tests.api.proxy import Fault
 
 from penstock_local.controlplane import ControlPlane
 from penstock_operator import watch

@@ -17,9 +17,10 @@ from typing import Any, Literal
 import pytest
 from tests.api.cluster import JOBS, PODS, Cluster, until
 from tests.api.conftest import has_account
-from tests.api.fault_proxy import Fault, FaultProxy, Request
+from tests.api.fault_proxy import FaultProxy, Request
 from tests.api.job_life import Life
 from tests.api.kept_operator import Kept
+from tests.api.proxy import Fault
 
 from penstock_local.controlplane import ControlPlane
 

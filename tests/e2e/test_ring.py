@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import base64
-import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ring_cluster import MPICH, Space, bring_up
+from tests.e2e.ring_cluster import MPICH, Space
 
 from penstock_local import paths
-from penstock_local.tools import OPERATOR_NAMESPACE, Target
+from penstock_local.tools import OPERATOR_NAMESPACE
 
 pytestmark = pytest.mark.e2e
 
 FOR_EVER = "while :; do sleep 0.1; done"
 SAVES_ON_SIGTERM = f'trap "echo got SIGTERM; sleep 2; echo saved; exit 0" TERM; echo up; {FOR_EVER}'
-
-
-@pytest.fixture(scope="module")
-def target() -> Target:
-    return bring_up()
-
-
-@pytest.fixture
-def space(target: Target) -> Iterator[Space]:
-    made = Space(target)
-    yield made
-    made.drop()
 
 
 def test_every_rank_runs_on_its_worker_and_only_the_launcher_stays(space: Space) -> None:

@@ -2,70 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from ring_cluster import Space, bring_up
-
-from penstock_local.tools import Target
+from tests.e2e.bucket import Bucket
+from tests.e2e.ring_cluster import Space
 
 pytestmark = pytest.mark.e2e
 
 READS_AND_WRITES = (
     'cat /data/images/one.txt && echo "model of rank $OMPI_COMM_WORLD_RANK" > /data/out/rank-$OMPI_COMM_WORLD_RANK'
 )
-
-
-@pytest.fixture(scope="module")
-def target() -> Target:
-    return bring_up()
-
-
-@pytest.fixture
-def space(target: Target) -> Iterator[Space]:
-    made = Space(target)
-    yield made
-    made.drop()
-
-
-class Bucket:
-    """One bucket of the cluster's fake AWS."""
-
-    def __init__(self, space: Space) -> None:
-        given = space.environment
-        self._session = boto3.session.Session(
-            given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], region_name=given["AWS_REGION"]
-        )
-        self._endpoint = given["AWS_ENDPOINT_URL"]
-        self.name = f"data-{uuid.uuid4().hex[:8]}"
-        self.s3 = self.client("s3")
-        self.s3.create_bucket(Bucket=self.name)
-
-    def client(self, service: str) -> Any:
-        return self._session.client(service, endpoint_url=self._endpoint)  # type: ignore[call-overload]
-
-    def subnet(self, zone: str) -> str:
-        found = self.client("ec2").describe_subnets(Filters=[{"Name": "availability-zone", "Values": [zone]}])
-        return str(found["Subnets"][0]["SubnetId"])
-
-    def folder(self, key: str) -> None:
-        """A folder that user 1000 may write to, as FSx's import makes it from S3's metadata."""
-        metadata = {"file-owner": "1000", "file-group": "1000", "file-permissions": "0040775"}
-        self.s3.put_object(Bucket=self.name, Key=f"{key}/", Body=b"", Metadata=metadata)
-
-    def read(self, key: str) -> bytes | None:
-        try:
-            return bytes(self.s3.get_object(Bucket=self.name, Key=key)["Body"].read())
-        except self.s3.exceptions.NoSuchKey:
-            return None
 
 
 def volume(bucket: Bucket, zone: str) -> dict[str, Any]:
@@ -85,7 +32,7 @@ def volume(bucket: Bucket, zone: str) -> dict[str, Any]:
 
 def test_a_job_reads_what_is_in_s3_and_what_it_writes_is_there_again_before_the_volume_goes(space: Space) -> None:
     bucket = Bucket(space)
-    bucket.s3.put_object(Bucket=bucket.name, Key="images/one.txt", Body=b"from the bucket\n")
+    bucket.write("images/one.txt", b"from the bucket\n")
     bucket.folder("out")
     mounts = [{"name": "data", "mountPath": "/data", "lustreVolume": "data"}]
     space.run("digits", READS_AND_WRITES, volumes=mounts)
@@ -100,10 +47,12 @@ def test_a_job_reads_what_is_in_s3_and_what_it_writes_is_there_again_before_the_
     space.wait("the model is in S3", lambda: bucket.read("out/rank-1") == b"model of rank 1\n")
     listed = space.kubectl("get", "lvol,tj")
     assert "Available" in listed
+    made = (space.target.get("lustrevolume", "data", space.name) or {})["status"]["fileSystemId"]
+    assert made in bucket.file_systems()
     space.kubectl("delete", "tj", "digits")
     space.kubectl("delete", "lvol", "data", "--timeout=90s")
-    assert bucket.client("fsx").describe_file_systems()["FileSystems"] == []
-    assert space.target.kubectl("get", "pv", "-o", "name") == ""
+    assert made not in bucket.file_systems()
+    assert space.target.kubectl("get", "pv", "-l", f"penstock.dev/volume-namespace={space.name}", "-o", "name") == ""
 
 
 def test_an_instance_type_fills_in_devices_and_the_workers_find_their_nodes(space: Space) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from tests.api.cluster import Cluster, until
 from tests.api.conftest import has_account
-from tests.api.fault_proxy import Fault, FaultProxy, Request
+from tests.api.fault_proxy import FaultProxy, Request
 from tests.api.operator_process import Operator
+from tests.api.proxy import Fault
 from tests.volumes.aws_proxy import AWSProxy, Call
 from tests.volumes.storage import Storage
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.api.cluster import until
-from tests.api.fault_proxy import Fault
 from tests.api.operator_process import Operator
+from tests.api.proxy import Fault
 from tests.volumes.aws_proxy import AWSProxy, Call
 from tests.volumes.crashes import QUICK
 from tests.volumes.storage import VOLUMES, Storage

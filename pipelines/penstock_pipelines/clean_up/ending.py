@@ -118,9 +118,10 @@ def _ended(run_uri: str, job_id: str) -> bool:
 
 def _jobs(kube: Kube, run_uri: str) -> Iterator[str]:
     """TrainingJobs and Jobs of the run that are not over."""
-    for api_version, kind, good in ((runs.PENSTOCK, runs.TRAINING_JOB, "Complete"), ("batch/v1", "Job", "Complete")):
+    for api_version, kind in ((runs.PENSTOCK, runs.TRAINING_JOB), ("batch/v1", "Job")):
         for found in runs.of_run(kube, api_version, kind, run_uri):
-            if not any(adoption.condition(found, each) for each in (good, "Failed")) and _delete(kube, found):
+            over = any(adoption.condition(found, each) for each in ("Complete", "Failed"))
+            if not over and _delete(kube, found):
                 yield f"{kind} {found['metadata']['name']} was still running and is deleted"
 
 
