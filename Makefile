@@ -27,9 +27,9 @@ $(PIPELINES)/.ready: pyproject.toml constraints.txt
 	  pytest pytest-asyncio hypothesis 'types-boto3[s3,sagemaker]'
 	@touch $@
 
-# torch without what only a GPU loads, as in the images.
+# torch without what only a GPU loads, as in the images. Always from nothing: pip would take for whole what was thinned out.
 $(SERVING)/.ready: pyproject.toml constraints.txt trainer/requirements-torch.txt trainer/keep-loaded-libraries
-	$(PYTHON) -m venv $(SERVING)
+	$(PYTHON) -m venv --clear $(SERVING)
 	$(SERVING)/bin/$(PIP) --no-deps -r trainer/requirements-torch.txt
 	trainer/keep-loaded-libraries $(abspath $(SERVING))/lib/python3.11/site-packages
 	$(SERVING)/bin/$(PIP) --constraint constraints.txt --editable '.[serving,fake-aws]' \

@@ -62,7 +62,7 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     (
         "two volumes with one mountPath",
         job(volumes=[volume("a", "/data"), volume("b", "/data")]),
-        ("spec.volumes", "two volumes have the same mountPath"),
+        ("spec.volumes", "two volumes have the same mountPath; each needs its own"),
     ),
     (
         "two volumes with one name",
@@ -72,13 +72,23 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     (
         "a volume with two sources",
         job(volumes=[volume(emptyDir={}, configMap={"name": "x"})]),
-        ("spec.volumes", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
+        ("spec.volumes[0]", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
+    ),
+    (
+        "a volume with two sources, told which",
+        job(volumes=[volume(), volume("b", "/b", emptyDir={}, configMap={"name": "x"})]),
+        ("spec.volumes[1]", "; found several"),
     ),
     (
         "a volume without a source",
         job(volumes=[{"name": "data", "mountPath": "/data"}]),
-        ("spec.volumes", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
+        ("spec.volumes[0]", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret; found none"),
     ),
+    ("a mountPath that hides the image's own", job(volumes=[volume(path="/etc")]), ("spec.volumes[0].mountPath", "hides what")),
+    ("a mountPath of one letter", job(volumes=[volume(path="d")]), ("spec.volumes[0].mountPath", '"d"', "should match")),
+    ("a NUL in the command", job(command=["echo", "a\0b"]), ("spec.command[1]", "should match")),
+    ("a NUL in the environment", job(env=[{"name": "A", "value": "\0"}]), ("spec.env[0].value", "should match")),
+    ("a NUL for mpirun", job(mpi={"args": ["\0"]}), ("spec.mpi.args[0]", "should match")),
     (
         "a mountPath of the operator's own",
         job(volumes=[volume(path="/etc/penstock/ring")]),

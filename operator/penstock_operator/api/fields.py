@@ -6,6 +6,7 @@ A pydantic field carries everything the CRD needs: description, bounds, defaults
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
@@ -18,9 +19,17 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
-def rule(expression: str, message: str, *, field_path: str | None = None, reason: str = "FieldValueInvalid") -> dict[str, Any]:
-    """One CEL rule, as the API server wants it in x-kubernetes-validations."""
+def rule(
+    expression: str, message: str, *, found: str = "", field_path: str | None = None, reason: str = "FieldValueInvalid"
+) -> dict[str, Any]:
+    """One CEL rule, as the API server wants it in x-kubernetes-validations.
+
+    `found` is a CEL expression for what was found. Rules over one scalar need none: the API server tells its value. What is put
+    together from values is refused as too dear (a number as text has no known length): a choice of constants is not.
+    """
     built = {"rule": expression, "message": message, "reason": reason}
+    if found:
+        built["messageExpression"] = f"{json.dumps(message)} + '; found ' + {found}"
     if field_path:
         built["fieldPath"] = field_path
     return built
@@ -35,6 +44,9 @@ def extension(*rules: dict[str, Any], **keys: Any) -> dict[str, Any]:
         built["x-kubernetes-" + key.replace("_", "-")] = value
     return built
 
+
+WITHOUT_NUL = r"^[^\x00]*$"
+"""What can be an argument or a variable of a process."""
 
 OpenObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes object we pass through untouched (pod template parts): the API server checks it when the pod is created."""

@@ -56,7 +56,10 @@ class CreateFileSystem(ApiModel):
         default=1200,
         ge=1200,
         description="Capacity in GiB: 1200, or a multiple of 2400. With EFA a multiple of what the throughput asks for.",
-        json_schema_extra={"format": "int32"},
+        json_schema_extra={
+            "format": "int32",
+            **extension(rule("self == 1200 || self % 2400 == 0", "must be 1200 or a multiple of 2400")),
+        },
         alias="storageCapacityGiB",
     )
     throughput_per_ti_b: int | None = Field(
@@ -103,14 +106,11 @@ CREATE_RULES = (
     rule(
         "(self.deploymentType == 'Persistent2') == has(self.throughputPerTiB)",
         "throughputPerTiB is required for Persistent2 and not possible for Scratch2",
+        found="(has(self.throughputPerTiB) ? 'Scratch2 with it' : 'Persistent2 without')",
     ),
     rule(
         "self.deploymentType == 'Persistent2' || (!has(self.kmsKeyId) && !self.?efa.orValue(false) && !has(self.metadataIops))",
         "kmsKeyId, efa and metadataIops need deploymentType Persistent2",
-    ),
-    rule(
-        "self.?efa.orValue(false) || self.storageCapacityGiB == 1200 || self.storageCapacityGiB % 2400 == 0",
-        "storageCapacityGiB must be 1200 or a multiple of 2400",
     ),
     rule(
         # The steps are 38400, 19200, 9600 and 4800 GiB.
@@ -168,7 +168,11 @@ class LustreVolumeSpec(ApiModel):
 
 
 ROOT_RULES = (
-    rule("has(self.spec.fileSystemId) != has(self.spec.create)", "spec needs exactly one of fileSystemId and create"),
+    rule(
+        "has(self.spec.fileSystemId) != has(self.spec.create)",
+        "spec needs exactly one of fileSystemId and create",
+        found="(has(self.spec.create) ? 'both' : 'neither')",
+    ),
     rule(
         "has(self.spec.fileSystemId) == has(oldSelf.spec.fileSystemId)",
         "spec.fileSystemId and spec.create cannot be exchanged; make another LustreVolume",

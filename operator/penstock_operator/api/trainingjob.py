@@ -11,12 +11,16 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from penstock_operator import names
-from penstock_operator.api.fields import ApiModel, OpenObject, Quantity, extension, rule
+from penstock_operator.api.fields import WITHOUT_NUL, ApiModel, OpenObject, Quantity, extension, rule
 
 _RESERVED_MOUNTS = (names.RING_PATH, names.HOSTS_PATH, "/dev/shm")
+_SYSTEM_FOLDERS = (
+    *("/bin", "/dev", "/etc", "/etc/penstock", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/bin"),
+    "/usr/lib",
+)
 
 
 class Backend(StrEnum):
@@ -55,7 +59,9 @@ class EnvVar(ApiModel):
             rule("!self.startsWith('PENSTOCK_')", "names that start with PENSTOCK_ are set by the operator; choose another")
         ),
     )
-    value: str | None = Field(default=None, max_length=65536, description="Literal value. $(OTHER) is expanded by the kubelet.")
+    value: Annotated[str, StringConstraints(max_length=65536, pattern=WITHOUT_NUL)] | None = Field(
+        default=None, description="Literal value. $(OTHER) is expanded by the kubelet."
+    )
     value_from: OpenObject | None = Field(
         default=None,
         description="Source of the value, as in a container: fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef.",
@@ -142,13 +148,26 @@ class MPI(ApiModel):
     """Which mpirun the image holds, and arguments for it."""
 
     implementation: MPIImplementation = Field(default=MPIImplementation.OPEN_MPI, description="The MPI of the image.")
-    args: list[Annotated[str, StringConstraints(min_length=1, max_length=4096)]] = Field(
+    args: list[Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=WITHOUT_NUL)]] = Field(
         default_factory=list, max_length=64, description="Arguments for mpirun, put before the program."
     )
 
 
+_SOURCES = ("lustreVolume", "persistentVolumeClaim", "emptyDir", "configMap", "secret")
+
+
 class Volume(ApiModel):
     """One volume, mounted in every worker and in the launcher. Exactly one source."""
+
+    model_config = ConfigDict(
+        json_schema_extra=extension(
+            rule(
+                f"[{', '.join(f'has(self.{one})' for one in _SOURCES)}].filter(x, x).size() == 1",
+                f"each volume needs exactly one of {', '.join(_SOURCES)}",
+                found=f"([{', '.join(f'has(self.{one})' for one in _SOURCES)}].exists(x, x) ? 'several' : 'none')",
+            )
+        )
+    )
 
     name: Annotated[str, StringConstraints(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
         description="Name, unique in the job.",
@@ -156,13 +175,17 @@ class Volume(ApiModel):
             rule("!self.startsWith('penstock-')", "names that start with penstock- are the operator's own; choose another")
         ),
     )
-    mount_path: Annotated[str, StringConstraints(min_length=2, max_length=1024, pattern=r"^/[^:]*[^:/]$")] = Field(
+    mount_path: Annotated[str, StringConstraints(max_length=1024, pattern=r"^/[^:]*[^:/]$")] = Field(
         description="Absolute path in the containers, without a trailing slash.",
         json_schema_extra=extension(
             rule(
                 f"!(self in {list(_RESERVED_MOUNTS)!r})",
                 f"{', '.join(_RESERVED_MOUNTS)} are the operator's own mounts; choose another path",
-            )
+            ),
+            rule(
+                f"!(self in {list(_SYSTEM_FOLDERS)!r})",
+                "a volume there hides what bash, sshd and mpirun need of the image; choose another path",
+            ),
         ),
     )
     sub_path: str | None = Field(default=None, max_length=1024, description="Path inside the volume.")
@@ -232,13 +255,14 @@ class TrainingJobSpec(ApiModel):
     image: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^\S+$")] = Field(
         description="Image of the workers and the launcher; holds mpirun, sshd, bash and the framework."
     )
-    command: list[Annotated[str, StringConstraints(max_length=65536)]] = Field(
+    command: list[Annotated[str, StringConstraints(max_length=65536, pattern=WITHOUT_NUL)]] = Field(
         min_length=1,
         max_length=256,
         description="The program every rank runs, as argv; never a shell string. Nothing is expanded in it: `$(NAME)` reaches "
         "the program as it is written.",
         json_schema_extra=extension(
-            rule("self[0] != ''", "the first element is the program; it must not be empty"), list_type="atomic"
+            rule("self.size() == 0 || self[0] != ''", "the first element is the program; it must not be empty"),
+            list_type="atomic",
         ),
     )
     env: list[EnvVar] = Field(
@@ -264,11 +288,6 @@ class TrainingJobSpec(ApiModel):
             rule(
                 "self.all(v, self.exists_one(w, w.mountPath == v.mountPath))",
                 "two volumes have the same mountPath; each needs its own",
-            ),
-            rule(
-                "self.all(v, [has(v.lustreVolume), has(v.persistentVolumeClaim), has(v.emptyDir), has(v.configMap), "
-                "has(v.secret)].filter(x, x).size() == 1)",
-                "each volume needs exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret",
             ),
             list_type="map",
             list_map_keys=["name"],

@@ -116,7 +116,10 @@ class _Node:
             if (amount := asked.get(name, Fraction(0))) > count:
                 others = ", ".join(f"{other} {one}" for one, other in kind.devices.items()) if not count else ""
                 instead = f" (it has {others})" if others and name != EFA else ""
-                yield f"{self._place(name)}: {text(amount, name)} asked for, a {kind.name} has {count}{instead}"
+                remedy = (
+                    f"; ask for at most {count} a worker and for more workers, or for another instanceType" if count else ""
+                )
+                yield f"{self._place(name)}: {text(amount, name)} asked for, a {kind.name} has {count}{instead}{remedy}"
         if self.device == NEURON and kind.neuron_counts and self.devices not in (0, *kind.neuron_counts):
             counts = ", ".join(map(str, kind.neuron_counts))
             yield f"{self._place(NEURON)}: {text(self.devices, NEURON)} asked for, a {kind.name} gives {counts} to a pod"
@@ -136,7 +139,9 @@ class _Node:
             yield f"spec.workers.slots: {slots} ranks {what} the {ranks} {units} of a worker on {kind.name}"
 
     def _place(self, name: str) -> str:
-        return f"spec.workers.{'template' if name in self._templated else 'resources'}[{name}]"
+        if name in self._templated:
+            return f"spec.workers.template[{name}]"
+        return f"spec.workers.resources.{'requests' if name in self.spec.workers.resources.requests else 'limits'}[{name}]"
 
     def _rest(self, name: str) -> Fraction:
         """What the worker gets of CPU (cores) or memory (bytes): its share of what DaemonSets and huge pages leave."""

@@ -239,14 +239,11 @@ def storage_from(volume: Mapping[str, Any]) -> Storage:
     """What a job needs to know of a LustreVolume object."""
     status = volume.get("status") or {}
     going = "deletionTimestamp" in volume["metadata"]
-    why = (names.STALLED, names.RECONCILING)
-    told: Mapping[str, Any] = next(
-        (one for one in status.get("conditions", ()) if one["type"] in why and one["status"] == "True"), {}
-    )
-    true = {one["type"] for one in status.get("conditions", ()) if one["status"] == "True"}
+    true = {one["type"]: one for one in status.get("conditions", ()) if one["status"] == "True"}
+    told = true.get(names.STALLED) or true.get(names.RECONCILING) or {}
     return Storage(
         available=status.get("phase") == names.VolumePhase.AVAILABLE and not going,
-        mounts={names.FILE_SYSTEM_AVAILABLE, names.CLAIM_BOUND} <= true,
+        mounts={names.FILE_SYSTEM_AVAILABLE, names.CLAIM_BOUND} <= true.keys(),
         zone=status.get("zone") or "",
         reason=status.get("reason") or names.VolumePhase.PENDING,
         message="it is being deleted" if going else told.get("message") or "",
