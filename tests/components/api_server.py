@@ -28,7 +28,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ExitStack() as stack:
         started = _started(stack, tmp_path_factory)
         started.kubectl("apply", "--server-side", "-f", str(CRD))
-        started.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=20s")
+        started.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=120s")
         yield started
 
 

@@ -50,7 +50,7 @@ def installed(tools: Tools) -> Tools:
     """The chart with its default values, as the documentation installs it."""
     tools.namespace(NAMESPACE)
     tools.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}")
-    tools.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=20s")
+    tools.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=120s")
     return tools
 
 

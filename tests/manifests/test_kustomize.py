@@ -42,7 +42,7 @@ def test_an_overlay_is_applied_whole_to_a_cluster(bare: Tools, overlay: str, nam
     folder = str(ROOT / "manifests/overlays" / overlay)
     bare.kubectl("apply", "--server-side", "-k", folder)
     try:
-        bare.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=20s")
+        bare.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=120s")
         assert bare.get("namespace", namespace)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         assert bare.get("deployment", "penstock-operator", "-n", namespace)["spec"]["replicas"] == 1
         assert bare.can(f"{namespace}:penstock-operator", "create", "pods", "-n", "anywhere")
@@ -51,7 +51,7 @@ def test_an_overlay_is_applied_whole_to_a_cluster(bare: Tools, overlay: str, nam
     finally:
         # The namespace stays: no controller runs here that could empty it.
         objects = [each for each in build(bare, overlay) if each["kind"] != "Namespace"]
-        bare.kubectl("delete", "-f", "-", "--timeout=30s", stdin=yaml.safe_dump_all(objects))
+        bare.kubectl("delete", "-f", "-", "--timeout=120s", stdin=yaml.safe_dump_all(objects))
 
 
 def test_nothing_of_helm_is_left_in_what_kustomize_applies(bare: Tools) -> None:

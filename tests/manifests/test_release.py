@@ -27,12 +27,12 @@ def cluster(bare: Tools) -> Iterator[Tools]:
     yield bare
     for release in bare.helm("list", "--all-namespaces", "--short").split():
         bare.helm("uninstall", release, f"--namespace={NAMESPACE}")
-    bare.kubectl("delete", "crd", CRD_NAME, "lustrevolumes.penstock.dev", "--ignore-not-found", "--timeout=30s")
+    bare.kubectl("delete", "crd", CRD_NAME, "lustrevolumes.penstock.dev", "--ignore-not-found", "--timeout=120s")
 
 
 def install(cluster: Tools, *arguments: str) -> None:
     cluster.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}", *arguments)
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=20s")
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=120s")
 
 
 def left(cluster: Tools) -> list[str]:
@@ -81,7 +81,7 @@ def test_after_uninstall_only_the_crd_and_its_jobs_are_left_and_installing_again
 def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(cluster: Tools) -> None:
     install(cluster, "--set=crds.keep=false")
     cluster.helm("uninstall", "penstock", f"--namespace={NAMESPACE}")
-    cluster.kubectl("wait", "--for=delete", f"crd/{CRD_NAME}", "--timeout=20s")
+    cluster.kubectl("wait", "--for=delete", f"crd/{CRD_NAME}", "--timeout=120s")
 
 
 def test_a_crd_applied_by_kubectl_is_taken_over_only_when_asked(cluster: Tools) -> None:

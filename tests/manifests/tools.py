@@ -74,7 +74,7 @@ class Tools:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=180,
             env={**os.environ, **home, "KUBECONFIG": str(self.kubeconfig)},
         )
         if result.returncode != 0:

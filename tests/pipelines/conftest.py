@@ -31,7 +31,7 @@ FAST = {"labelling": {"startSeconds": 0.05, "secondsPerObject": 0.005, "stopSeco
 def penstock(plane: ControlPlane) -> ControlPlane:
     """The API server with both CRDs."""
     plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    plane.kubectl("wait", "--for=condition=Established", "crd/lustrevolumes.penstock.dev", "--timeout=20s")
+    plane.kubectl("wait", "--for=condition=Established", "crd/lustrevolumes.penstock.dev", "--timeout=120s")
     return plane
 
 

@@ -55,8 +55,9 @@ class Ready(NamedTuple):
 def prepare(control: Control) -> Ready:
     """Bucket, images, manifest, work team, held-out shards. Needs AWS by the environment; `control` makes the team noisy."""
     _bucket()
-    pictures = [_png(pixels) for pixels in load_digits().images]
-    labels = [int(label) for label in load_digits().target]
+    all_of_them = load_digits()
+    pictures = [_png(pixels) for pixels in all_of_them.images]
+    labels = [int(label) for label in all_of_them.target]
     labelled, held = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     uris = {place: f"{ROOT}/images/{place:04}.png" for place in sorted(labelled)}
     manifest_uri = f"{ROOT}/digits.manifest"

@@ -57,7 +57,8 @@ def follow(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=1))
     log = folder / "pipeline.log"
-    command = [sys.executable, "-m", __spec__.name, str(folder / "parameters.json"), str(folder), *["--yaml"][: int(from_yaml)]]
+    command = [sys.executable, "-m", __spec__.name, str(folder / "parameters.json"), str(folder)]
+    command += ["--yaml"] if from_yaml else []
     seconds: dict[str, float] = {}
     with ExitStack() as running, log.open("w") as file:
         begun, step = time.monotonic(), ""

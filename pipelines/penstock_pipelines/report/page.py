@@ -111,7 +111,7 @@ def _serving(url: str, predictions_uri: str, predicted: Mapping[str, float], thr
         yield report.paragraph(f"The gate held the model back: accuracy at least {threshold:g}, and above the baseline's.")
         return
     yield report.facts({"URL in the cluster": url, "predictions": predictions_uri})
-    yield report.table(["predicted class", "samples"], [[name, int(count)] for name, count in predicted.items()])
+    yield report.table(["predicted class", "samples"], [[name, int(count)] for name, count in sorted(predicted.items())])
 
 
 def _time(found: list[times.Span]) -> Iterator[str]:

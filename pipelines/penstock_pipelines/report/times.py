@@ -64,10 +64,8 @@ def _trainings(kube: Kube, run_uri: str) -> Iterator[Span]:
 
 def _jobs(kube: Kube, run_uri: str) -> Iterator[Span]:
     for job in runs.of_run(kube, "batch/v1", "Job", run_uri):
-        what = str(job["metadata"]["labels"]["app.kubernetes.io/name"])
-        yield from _span(
-            NAMES.get(what, what), job.get("status", {}).get("startTime"), job.get("status", {}).get("completionTime")
-        )
+        what, status = str(job["metadata"]["labels"]["app.kubernetes.io/name"]), job.get("status", {})
+        yield from _span(NAMES.get(what, what), status.get("startTime"), status.get("completionTime"))
 
 
 def _deployments(kube: Kube, endpoint: str) -> Iterator[Span]:
