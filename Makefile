@@ -51,9 +51,9 @@ demo: venv prerequisites ## Kubernetes on this machine, the operator, and a mode
 demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a served model, with a fake AWS (RUN=name: again)
 	$(PIPELINES)/bin/python -m penstock_pipelines.demo
 
-# The longest first, so that none is left to run alone. Three on two cores: they wait a good part of their time.
-test: ## All checks and tests: what needs no node side by side, then the real nodes
-	$(MAKE) --jobs=3 --output-sync=target lint test-unit test-pipelines test-aws test-components test-serving test-api \
+# The longest first, so that none is left to run alone.
+test: ## All checks and tests: what needs no node two by two, then the real nodes
+	$(MAKE) --jobs=2 --output-sync=target lint test-unit test-pipelines test-aws test-components test-serving test-api \
 	  test-manifests lint-components lint-serving
 	$(MAKE) test-e2e
 
