@@ -18,6 +18,8 @@ Object = dict[str, Any]
 JOBS = "/apis/penstock.dev/v1alpha1/namespaces/{namespace}/trainingjobs"
 PODS = "/api/v1/namespaces/{namespace}/pods"
 ROLE = "penstock.dev/role"
+IDLE = 45
+"""Seconds after which a connection is opened anew: the API server closes one that is idle for 90."""
 
 
 class Refused(Exception):
@@ -37,6 +39,7 @@ class Cluster:
         self._connection = http.client.HTTPSConnection(
             urlsplit(self._identity.server).netloc, context=self._identity.ssl_context(), timeout=20
         )
+        self._used = time.monotonic()
 
     def close(self) -> None:
         self._connection.close()
@@ -45,6 +48,9 @@ class Cluster:
         """One request; `{namespace}` in the path is this one."""
         kind = "application/merge-patch+json" if verb == "PATCH" else "application/json"
         data = json.dumps(body) if body is not None else None
+        if time.monotonic() - self._used > IDLE:
+            self._connection.close()
+        self._used = time.monotonic()
         try:
             self._connection.request(verb, path.format(namespace=self.namespace), data, {"Content-Type": kind})
             response = self._connection.getresponse()
