@@ -5,32 +5,24 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import boto3
-from tests.e2e.ring_cluster import Space
+from tests.e2e.ring_cluster import cluster
+from tests.local.fsx_volumes import client
 
 
 class Bucket:
     """Empty at first."""
 
-    def __init__(self, space: Space) -> None:
-        given = space.environment
-        self._session = boto3.session.Session(
-            given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], region_name=given["AWS_REGION"]
-        )
-        self._endpoint = given["AWS_ENDPOINT_URL"]
+    def __init__(self) -> None:
         self.name = f"data-{uuid.uuid4().hex[:8]}"
-        self.s3 = self.client("s3")
+        self.s3 = client(cluster(), "s3")
         self.s3.create_bucket(Bucket=self.name)
-
-    def client(self, service: str) -> Any:
-        return self._session.client(service, endpoint_url=self._endpoint)  # type: ignore[call-overload]
 
     def file_systems(self) -> set[str]:
         """The ids of all there are, of other tests too."""
-        return {one["FileSystemId"] for one in self.client("fsx").describe_file_systems()["FileSystems"]}
+        return {one["FileSystemId"] for one in client(cluster(), "fsx").describe_file_systems()["FileSystems"]}
 
     def subnet(self, zone: str) -> str:
-        found = self.client("ec2").describe_subnets(Filters=[{"Name": "availability-zone", "Values": [zone]}])
+        found = client(cluster(), "ec2").describe_subnets(Filters=[{"Name": "availability-zone", "Values": [zone]}])
         return str(found["Subnets"][0]["SubnetId"])
 
     def folder(self, key: str) -> None:

@@ -56,11 +56,6 @@ class Space:
         self.name = f"e2e-{uuid.uuid4().hex[:8]}"
         target.namespace(self.name)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What leads AWS clients on this machine to the cluster's fake AWS."""
-        return cluster().aws_environment()
-
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return self.target.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)
 

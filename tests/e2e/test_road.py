@@ -66,7 +66,7 @@ def test_a_step_runs_in_its_image_as_kubeflow_starts_it(space: Space) -> None:
     cluster().associate(space.name, "steps")
     compiled, _ = yaml.safe_load_all((paths.checkout() / "pipelines" / "end_to_end.yaml").read_text())
     container = compiled["deploymentSpec"]["executors"]["exec-gate"]["container"]
-    metrics = Bucket(space).write("metrics.json", json.dumps({"metrics": {"accuracy": 0.93}}).encode())
+    metrics = Bucket().write("metrics.json", json.dumps({"metrics": {"accuracy": 0.93}}).encode())
     given = {"metrics_uri": metrics, "threshold": 0.9, "metric": "accuracy", "baseline_uri": ""}
     outputs = {"parameters": {"Output": {"outputFile": "/tmp/out"}}, "outputFile": "/dev/termination-log"}
     told = json.dumps({"inputs": {"parameterValues": given}, "outputs": outputs})

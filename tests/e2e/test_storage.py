@@ -31,7 +31,7 @@ def volume(bucket: Bucket, zone: str) -> dict[str, Any]:
 
 
 def test_a_job_reads_what_is_in_s3_and_what_it_writes_is_there_again_before_the_volume_goes(space: Space) -> None:
-    bucket = Bucket(space)
+    bucket = Bucket()
     bucket.write("images/one.txt", b"from the bucket\n")
     bucket.folder("out")
     mounts = [{"name": "data", "mountPath": "/data", "lustreVolume": "data"}]

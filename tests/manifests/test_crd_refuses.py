@@ -75,7 +75,7 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
         ("spec.volumes[0]", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret"),
     ),
     (
-        "a volume with two sources, told which",
+        "the second of two volumes with two sources",
         job(volumes=[volume(), volume("b", "/b", emptyDir={}, configMap={"name": "x"})]),
         ("spec.volumes[1]", "; found several"),
     ),

@@ -1,4 +1,4 @@
-"""What `make demo-pipeline` starts from and how it judges."""
+"""What `make demo-pipeline` starts from and how it judges; the whole of it runs in tests/e2e."""
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ def _default(field: Schema) -> str:
 
 
 def _meaning(field: Schema) -> str:
-    rules = [one["message"] for one in field.get("x-kubernetes-validations", ())]
+    ruled = (field, field.get("items", {}))
+    rules = [one["message"] for each in ruled for one in each.get("x-kubernetes-validations", ())]
     bounds = [
         f"{label} {field[key]}"
         for key, label in (("minimum", "≥"), ("maximum", "≤"))

@@ -154,6 +154,7 @@ class MPI(ApiModel):
 
 
 _SOURCES = ("lustreVolume", "persistentVolumeClaim", "emptyDir", "configMap", "secret")
+_GIVEN = f"[{', '.join(f'has(self.{one})' for one in _SOURCES)}]"
 
 
 class Volume(ApiModel):
@@ -162,9 +163,9 @@ class Volume(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=extension(
             rule(
-                f"[{', '.join(f'has(self.{one})' for one in _SOURCES)}].filter(x, x).size() == 1",
+                f"{_GIVEN}.filter(x, x).size() == 1",
                 f"each volume needs exactly one of {', '.join(_SOURCES)}",
-                found=f"([{', '.join(f'has(self.{one})' for one in _SOURCES)}].exists(x, x) ? 'several' : 'none')",
+                found=f"({_GIVEN}.exists(x, x) ? 'several' : 'none')",
             )
         )
     )

@@ -328,10 +328,9 @@ def _after_the_end(observed: Observed, now: datetime) -> Plan:
 def _to_clean(observed: Observed) -> Iterable[PodView]:
     spec = observed.job.spec
     policy = spec.run_policy.clean_pod_policy if spec else CleanPodPolicy.RUNNING
-    # Kubernetes keeps a claim while any pod names it, also one that ended: the file system could not go, and would cost on.
-    holds = spec is not None and bool(volumes_of(spec))
+    if policy is CleanPodPolicy.RUNNING and spec and volumes_of(spec):
+        # Kubernetes keeps a claim while any pod names it, also one that ended: the file system could not go, and would cost on.
+        policy = CleanPodPolicy.ALL
     for pod in (*observed.workers, *observed.launchers):
-        if not pod.deleting and (
-            policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and (holds or not pod.over))
-        ):
+        if not pod.deleting and (policy is CleanPodPolicy.ALL or (policy is CleanPodPolicy.RUNNING and not pod.over)):
             yield pod
