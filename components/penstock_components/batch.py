@@ -1,11 +1,13 @@
 """Batch prediction: one Job of the serving image over a folder of shards, and its answer read back from S3 and checked.
 
-The answer is JSON Lines, one object a sample: {"key": str, "label": int | null, "probabilities": [float, ...]}.
+The answer is JSON Lines, one object a sample: {"key": str, "label": int | null, "probabilities": [float, ...]}. Beside it lies
+which Job made it: a run that is repeated when the Job is gone (its time to live was over) takes the answer that is there.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -15,9 +17,13 @@ from numpy.typing import NDArray
 
 from . import jobs, s3
 from .errors import ComponentError, several
-from .kube import Kube
+from .kube import Kube, Object
+
+log = logging.getLogger(__name__)
 
 FILE: Final = "predictions.jsonl"
+# Of penstock_serving.batch: wrong arguments; a model, shards or a sample that would fail again.
+_FINAL_EXIT_CODES: Final = (2, 65)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,8 @@ class Predictions(NamedTuple):
 
 
 def run(wanted: Batch, prefix: str) -> tuple[str, jobs.Finished]:
-    """Predict; returns the URI of the predictions in S3. `prefix` begins the Job's name.
+    """Predict; returns the URI of the predictions in S3. `prefix` begins the Job's name. Nothing is run where the
+    predictions of the very same Job of this `run_id` are there already.
 
     Raises:
         ComponentError: the Job failed; see `jobs.run`.
@@ -68,10 +75,43 @@ def run(wanted: Batch, prefix: str) -> tuple[str, jobs.Finished]:
         resources=wanted.resources or {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
         service_account=wanted.service_account,
         placement=wanted.placement,
+        final_exit_codes=_FINAL_EXIT_CODES,
         backoff_limit=wanted.backoff_limit,
         deadline_seconds=round(wanted.deadline_minutes * 60),
     )
-    return uri, jobs.run(Kube(wanted.namespace), job, stuck_seconds=wanted.stuck_seconds)
+    kube = Kube(wanted.namespace)
+    finished = _left(kube, job, uri) if wanted.run_id else None
+    if finished is None:
+        finished = jobs.run(kube, job, stuck_seconds=wanted.stuck_seconds)
+        _sign(uri, finished)
+    return uri, finished
+
+
+def _left(kube: Kube, job: Object, uri: str) -> jobs.Finished | None:
+    """What this Job left, if it is gone and its predictions are as it wrote them."""
+    name = job["metadata"]["name"]
+    if kube.get("batch/v1", "Job", name) is not None:
+        return None
+    found = s3.find(uri)
+    if found is None or not s3.exists(_signature(uri)):
+        return None
+    signed = json.loads(s3.read(_signature(uri)))
+    if (signed["job"], signed["etag"]) != (name, found.etag):
+        return None
+    log.info("%s is there, and the Job %s that made it is gone; nothing is run", uri, name)
+    return jobs.Finished(name, float(signed["seconds"]))
+
+
+def _sign(uri: str, finished: jobs.Finished) -> None:
+    found = s3.find(uri)
+    if found is None:
+        raise ComponentError(f"Job {finished.name} is complete, but {uri} is not there; was it deleted?")
+    about = {"job": finished.name, "etag": found.etag, "seconds": finished.seconds}
+    s3.write(_signature(uri), json.dumps(about).encode(), "application/json")
+
+
+def _signature(uri: str) -> str:
+    return f"{uri}.job.json"
 
 
 def read(uri: str, classes: int = 0) -> Predictions:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 # A Job's pods are called <job>-<5 characters>, in 63.
 _LONGEST_NAME: Final = 57
 _LABEL: Final = "batch.kubernetes.io/job-name"
+# https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy
+_DISRUPTED: Final[Object] = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 
 
 class Finished(NamedTuple):
@@ -39,11 +41,16 @@ def build(
     resources: Mapping[str, Any],
     service_account: str = "",
     placement: Mapping[str, Any] | None = None,
+    final_exit_codes: Sequence[int] = (),
     backoff_limit: int = 0,
     deadline_seconds: int = 3600,
     ttl_seconds: int = 86400,
 ) -> Object:
-    """The Job: one restricted pod, one container `main`. `resources` as in a container, `placement` any part of a pod spec."""
+    """The Job: one restricted pod, one container `main`. `resources` as in a container, `placement` any part of a pod spec.
+
+    A pod that ends with one of `final_exit_codes` fails the Job at once; one that was evicted or whose node went does not count
+    against `backoff_limit`.
+    """
     container = {
         "name": "main",
         "image": image,
@@ -58,6 +65,7 @@ def build(
         "backoffLimit": backoff_limit,
         "activeDeadlineSeconds": deadline_seconds,
         "ttlSecondsAfterFinished": ttl_seconds,
+        "podFailurePolicy": {"rules": [*_final(final_exit_codes), _DISRUPTED]},
         "template": template,
     }
     name = names.deterministic(prefix, run_id, spec, limit=_LONGEST_NAME)
@@ -66,12 +74,17 @@ def build(
     return adoption.marked({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 
 
+def _final(exit_codes: Sequence[int]) -> list[Object]:
+    codes = {"containerName": "main", "operator": "In", "values": sorted(exit_codes)}
+    return [{"action": "FailJob", "onExitCodes": codes}] if exit_codes else []
+
+
 def run(kube: Kube, job: Object, *, stuck_seconds: float = 60.0, every: float = 2.0) -> Finished:
     """Run the Job until it is complete.
 
     Args:
         stuck_seconds: how long an image that cannot be pulled, or a container that cannot be made, is waited for.
-        every: seconds between two looks.
+        every: seconds between two looks at its pods; the Job itself is watched.
 
     Raises:
         ComponentError: it failed (with the pod's end and the last lines of its log), its pods do not come to run, it was
@@ -79,9 +92,10 @@ def run(kube: Kube, job: Object, *, stuck_seconds: float = 60.0, every: float = 
     """
     name = job["metadata"]["name"]
     follower, patience = Follower(kube), pods.Patience(stuck_seconds)
+    changes = kube.follow("batch/v1", "Job", name, tick=every)
 
     def describe() -> tuple[Object, list[Object]]:
-        found = kube.get("batch/v1", "Job", name)
+        found = next(changes)
         if found is None:
             raise ComponentError(f"Job {name} was deleted while it ran; run the step again")
         its = kube.select("v1", "Pod", {_LABEL: name})
@@ -97,7 +111,7 @@ def run(kube: Kube, job: Object, *, stuck_seconds: float = 60.0, every: float = 
             found, its = waiting.poll(
                 describe,
                 until=lambda state: _over(state[0]),
-                every=every,
+                every=0.0,  # the watch waits
                 # The Job's own deadline comes first; this one is for a cluster whose Job controller does not work.
                 deadline=job["spec"]["activeDeadlineSeconds"] + 300,
                 describe_state=_line,

@@ -78,10 +78,11 @@ class Kube:
         items = [{"apiVersion": api_version, "kind": kind, **each} for each in answer["items"]]
         return sorted(items, key=lambda each: str(each["metadata"]["name"]))
 
-    def create(self, body: Object) -> Object:
-        """Create; raises Refused with status 409 where the name is taken."""
+    def create(self, body: Object, *, dry_run: bool = False) -> Object:
+        """Create; raises Refused with status 409 where the name is taken. A dry run is checked by the server and not kept."""
         path = self._path(body["apiVersion"], body["kind"])
-        return self._json("POST", path, body, {"fieldValidation": "Strict", "fieldManager": MANAGER})
+        query = {"fieldValidation": "Strict", "fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return self._json("POST", path, body, query)
 
     def apply(self, body: Object) -> Object:
         """Server-side apply: create, or make the fields given here so; fields that others own stay. Conflicts are won."""

@@ -5,12 +5,16 @@ order: {"key", "label" (int or null), "probabilities"} with the softmax of the l
 is complete and not at all otherwise, so running again after a failure is safe. URIs are s3://, file:// or paths; an output
 that does not end in .jsonl is a folder and gets predictions.jsonl. The first broken sample ends the run: a file with holes
 would pass for a whole one.
+
+Exit codes: 65 (EX_DATAERR) for a model, shards or a sample that would fail again, 2 for wrong arguments, 143 after SIGTERM,
+1 for what another try may mend, such as storage that does not answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import signal
 import sys
 import time
@@ -24,7 +28,7 @@ from penstock_serving import model as models
 from penstock_serving.model import Model, ModelError
 from penstock_serving.settings import usable_cpus
 from penstock_serving.shards import Sample, SampleError, samples
-from penstock_serving.storage import StorageError
+from penstock_serving.storage import Missing, StorageError
 from penstock_serving.tensors import Array
 
 
@@ -81,16 +85,23 @@ def main() -> None:
     try:
         shards = storage.files(options.input, ".tar")
         if not shards:
-            raise StorageError(f"{options.input}: no .tar shards there")
+            raise Missing(f"{options.input}: no .tar shards there")
         limit = options.model_max_mib << 20
         model = models.load(options.model, max_bytes=limit, warm_up_rows=options.batch_rows, threads=options.threads)
         if not model.classes or len(model.output.row) != 1:
             raise ModelError(f"{options.model}: its output {model.output.shape} are not logits of classes")
         count = predict(model, shards, output, options.batch_rows)
     except (SampleError, StorageError, ModelError) as error:
-        sys.exit(f"penstock-batch: {error}")
+        print(f"penstock-batch: {error}", file=sys.stderr)
+        sys.exit(os.EX_DATAERR if _final(error) else 1)
     seconds = time.monotonic() - begun
     print(f"{count} samples of {len(shards)} shards predicted in {seconds:.1f} s: {output}", flush=True)
+
+
+def _final(error: Exception) -> bool:
+    """Whether another try would meet the same; a model's error may be its storage's."""
+    cause = error.__cause__ if isinstance(error, ModelError) else error
+    return not isinstance(cause, StorageError) or isinstance(cause, Missing)
 
 
 def _positive(text: str) -> int:

@@ -33,6 +33,10 @@ class StorageError(Exception):
     """A URI that cannot be read or written; the message names it."""
 
 
+class Missing(StorageError):
+    """There is no such bucket, object, file or kind of URI: asked again, the answer is the same."""
+
+
 class Writer(Protocol):
     def write(self, data: bytes, /) -> Any: ...
 
@@ -114,7 +118,7 @@ def files(uri: str, suffix: str) -> list[str]:
             return sorted(f"s3://{bucket}/{key}" for key in keys if key.endswith(suffix))
         folder = _path(uri)
         if not folder.is_dir():
-            raise StorageError(f"{uri}: no such folder")
+            raise Missing(f"{uri}: no such folder")
         return sorted(str(path) for path in folder.rglob(f"*{suffix}") if path.is_file())
 
 
@@ -205,7 +209,7 @@ def _s3(uri: str) -> tuple[str, str] | None:
         return None
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket:
-        raise StorageError(f"{uri}: no bucket; expected s3://bucket/key")
+        raise Missing(f"{uri}: no bucket; expected s3://bucket/key")
     return bucket, key
 
 
@@ -213,10 +217,10 @@ def _path(uri: str) -> Path:
     if uri.startswith("file://"):
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost"):
-            raise StorageError(f"{uri}: names the host {parts.netloc!r}; expected file:///path")
+            raise Missing(f"{uri}: names the host {parts.netloc!r}; expected file:///path")
         return Path(unquote(parts.path))
     if "://" in uri:
-        raise StorageError(f"{uri}: expected s3://, file:// or a path")
+        raise Missing(f"{uri}: expected s3://, file:// or a path")
     return Path(uri)
 
 
@@ -227,8 +231,12 @@ def _told(uri: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        missing = {"404": "not there", "NoSuchKey": "not there", "NoSuchBucket": "no such bucket", "403": "access denied"}
-        raise StorageError(f"{uri}: {missing.get(code, error)}") from error
+        if words := {"404": "not there", "NoSuchKey": "not there", "NoSuchBucket": "no such bucket"}.get(code):
+            raise Missing(f"{uri}: {words}") from error
+        # Not final: EKS Pod Identity takes some seconds to give a new pod its role.
+        raise StorageError(f"{uri}: {'access denied' if code == '403' else error}") from error
+    except FileNotFoundError as error:
+        raise Missing(f"{uri}: {error.strerror}") from error
     except OSError as error:
         raise StorageError(f"{uri}: {error.strerror or error}") from error
     except (BotoCoreError, Boto3Error) as error:

@@ -32,6 +32,17 @@ def test_the_api_server_takes_the_workers_of_every_type(cluster: Cluster, operat
         assert all(resources["limits"][name] == str(count) for name, count in list(kind.devices.items())[:1]), job
 
 
+def test_a_suspended_job_is_told_what_no_node_could_hold(cluster: Cluster, operator: Operator) -> None:
+    workers = {"instanceType": "p4d.24xlarge", "resources": {"limits": {"nvidia.com/gpu": 9}}}
+    spec = {"image": "none", "command": ["true"], "workers": workers, "runPolicy": {"suspend": True}}
+    body = {"apiVersion": "penstock.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "later"}, "spec": spec}
+    cluster.call("POST", JOBS, body)
+    until(lambda: cluster.job("later").get("status", {}).get("phase") == "Suspended", operator.log)
+    conditions = {each["type"]: each for each in cluster.job("later")["status"]["conditions"]}
+    assert (conditions["Stalled"]["status"], conditions["Stalled"]["reason"]) == ("True", "DoesNotFitInstanceType")
+    assert "p4d.24xlarge has 8" in conditions["Stalled"]["message"]
+
+
 def test_a_wrong_type_is_told_in_condition_event_and_column_and_mends_itself(
     cluster: Cluster, operator: Operator, plane: ControlPlane
 ) -> None:

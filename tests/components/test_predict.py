@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.cluster import until
+from tests.api.cluster import now, until
 from tests.components.conftest import example
 from tests.components.played import Kubelet, Played, as_process, in_background
 
@@ -97,6 +98,50 @@ def test_a_failure_shows_the_pods_end_and_its_last_lines(cluster: Played, bucket
     assert "failed: BackoffLimitExceeded" in str(caught.value)
     assert f"pod {pod['metadata']['name']} ended with exit code 137 (OOMKilled)" in str(caught.value)
     assert str(caught.value).endswith("its log ends with:\n  penstock-batch: shard-00000.tar: sample 'a' is broken")
+
+
+def test_what_would_fail_again_is_not_tried_again(cluster: Played, bucket: str) -> None:
+    with in_background(lambda: predict(wanted(cluster, bucket, backoff_limit=3))) as running:
+        cluster.pod_ends(cluster.one_pod(), 65)
+        with pytest.raises(ComponentError, match=r"failed: PodFailurePolicy: .*exit code 65"):
+            running.result(30)
+    assert len(cluster.all_pods()) == 1
+
+
+def test_an_evicted_pod_does_not_count_as_a_failure(cluster: Played, bucket: str) -> None:
+    with in_background(lambda: predict(wanted(cluster, bucket))) as running:
+        evicted = cluster.one_pod()
+        cluster.pod_status(evicted, conditions=[{"type": "DisruptionTarget", "status": "True", "lastTransitionTime": now()}])
+        cluster.pod_ends(evicted, 137)
+        until(lambda: len(cluster.all_pods()) == 2, cluster.all_pods)
+        s3.write(f"{bucket}/out/predictions.jsonl", ROWS)
+        cluster.pod_ends(next(pod for pod in cluster.all_pods() if pod["status"]["phase"] == "Pending"))
+        assert running.result(30).samples == 3
+
+
+def test_predictions_whose_job_is_gone_are_taken_as_long_as_they_are_its_own(cluster: Played, bucket: str) -> None:
+    step, uri = wanted(cluster, bucket), f"{bucket}/out/predictions.jsonl"
+
+    def made() -> tuple[int, dict[str, int]]:
+        """Jobs that were needed, and what was predicted."""
+        with in_background(lambda: predict(step)) as running:
+            until(lambda: running.done() or cluster.all_pods(), lambda: "neither answer nor pod")
+            needed = cluster.all_pods()
+            for pod in needed:
+                s3.write(uri, ROWS)
+                cluster.pod_ends(pod)
+            counts = running.result(30).counts
+        for job in jobs(cluster):
+            Kube(cluster.namespace).delete("batch/v1", "Job", job["metadata"]["name"])
+        until(lambda: not jobs(cluster) and not cluster.all_pods(), cluster.all_pods)
+        return len(needed), counts
+
+    assert made() == (1, {"0": 2, "1": 1})
+    assert made() == (0, {"0": 2, "1": 1})
+    s3.write(uri, lines(("x", None, [0.5, 0.5])))  # another job's
+    assert made() == (1, {"0": 2, "1": 1})
+    step = replace(step, run_id="")  # without a run there is nothing to repeat
+    assert [made()[0], made()[0]] == [1, 1]
 
 
 def test_an_image_that_cannot_be_pulled_is_told_soon_in_the_kubelets_words(cluster: Played, bucket: str) -> None:
@@ -197,8 +242,8 @@ def test_trouble_that_passes_is_forgotten() -> None:
     patience = pods.Patience(10.0, clock=lambda: time[0])
     waits: Object = {"state": {"waiting": {"reason": "ErrImagePull", "message": "m"}}}
     bad: Object = {"metadata": {"name": "p"}, "status": {"containerStatuses": [waits]}}
-    for now, pod in ((0.0, bad), (9.0, bad), (10.0, {"metadata": {"name": "p"}}), (11.0, bad), (20.0, bad)):
-        time[0] = now
+    for clock, pod in ((0.0, bad), (9.0, bad), (10.0, {"metadata": {"name": "p"}}), (11.0, bad), (20.0, bad)):
+        time[0] = clock
         patience.check([pod])
     time[0] = 21.0
     with pytest.raises(pods.Stuck, match="ErrImagePull: m"):

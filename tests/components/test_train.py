@@ -18,7 +18,7 @@ from tests.components.played import Kubelet, Played, as_process, complete, in_ba
 from penstock_components import s3
 from penstock_components.errors import ComponentError
 from penstock_components.kube import Kube
-from penstock_components.training.train import exported, progress
+from penstock_components.training.train import exported, preflight, progress
 from penstock_components.training.train import job as training
 from penstock_components.training.train.component import train as component
 from penstock_components.training.train.request import Training, build, check
@@ -204,6 +204,48 @@ def test_a_job_that_stands_still_is_given_up_and_deleted(cluster: Played, bucket
         with pytest.raises(ComponentError, match=r"stood still .* QuotaExceeded: no GPUs.*Delete"):
             step.result(30)
     until(lambda: not cluster.jobs(), cluster.jobs)
+
+
+def test_a_job_that_only_another_spec_would_mend_is_not_waited_for(cluster: Played, bucket: str) -> None:
+    with in_background(lambda: training.train(wanted(cluster, bucket, stalled_minutes=60.0))) as step:
+        conditions = [true("Stalled", "UnknownInstanceType", "found 'p4d.24xlrge'")]
+        cluster.training_status(the_job(cluster), phase="Pending", reason="UnknownInstanceType", conditions=conditions)
+        with pytest.raises(ComponentError, match=r"cannot run as it is: UnknownInstanceType: found 'p4d.24xlrge'.*Delete"):
+            step.result(30)
+    until(lambda: not cluster.jobs(), cluster.jobs)
+
+
+def test_a_job_is_checked_before_it_is_needed_by_a_suspended_copy_that_goes_again(cluster: Played, bucket: str) -> None:
+    kube = Kube(cluster.namespace)
+
+    def refusal(*conditions: dict[str, str]) -> str:
+        wish = build(wanted(cluster, bucket, instance_type="p4d.24xlarge"))
+        with in_background(lambda: preflight.refusal(kube, wish)) as asking:
+            name = the_job(cluster)
+            assert cluster.job(name)["spec"]["runPolicy"]["suspend"] is True
+            assert name != wish["metadata"]["name"]
+            cluster.training_status(name, phase="Suspended", observedGeneration=1, conditions=list(conditions))
+            said = asking.result(30)
+        assert cluster.jobs() == []
+        return said
+
+    assert refusal(true("Suspended", "Suspended", "set it to false")) == ""
+    assert refusal(true("Stalled", "DoesNotFitInstanceType", "9 on 8")) == "9 on 8"
+
+
+def test_fields_are_checked_without_making_anything(cluster: Played, bucket: str) -> None:
+    kube = Kube(cluster.namespace)
+    assert preflight.refusal(kube, build(wanted(cluster, bucket))) == ""
+    wish = build(wanted(cluster, bucket, resources={"limits": {"memory": "much"}}, instance_type="p4d.24xlarge"))
+    assert "spec.workers.resources.limits[memory]" in preflight.refusal(kube, wish)
+    assert cluster.jobs() == []
+
+
+def test_an_operator_that_does_not_answer_is_told(cluster: Played, bucket: str) -> None:
+    wish = build(wanted(cluster, bucket, instance_type="p4d.24xlarge"))
+    with pytest.raises(ComponentError, match=r"operator has not looked at TrainingJob check-.* within 1 s"):
+        preflight.refusal(Kube(cluster.namespace), wish, seconds=1.0)
+    assert cluster.jobs() == []
 
 
 def test_a_job_that_takes_too_long_is_suspended_where_that_is_asked(cluster: Played, bucket: str) -> None:

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import pytest
+from tests.api.cluster import now
 from tests.components.played import Played
 from tests.pipelines.conftest import label
 from tests.pipelines.player import API
@@ -79,6 +80,10 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
         ({"preprocess": "nothing:here"}, "preprocess: .*nothing:here"),
         ({"image_size": 4}, "image_size is 4"),
         ({"workers": 0}, "workers is 0"),
+        (
+            {"worker_resources": {"limits": {"memory": "much"}}},
+            r"worker_resources: .*spec\.workers\.resources\.limits\[memory\]",
+        ),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
@@ -132,6 +137,25 @@ def test_a_labelling_job_that_was_stopped_is_refused_with_a_way_on(parameters: d
     with pytest.raises(ComponentError, match=rf"{first} is Stopp\w+ .*labelling_attempt=2 asks people again"):
         start(wanted(parameters))
     assert start(wanted(parameters, labelling_attempt=2)).labelling_job == f"{first}-2"
+
+
+def test_an_instance_type_is_asked_of_the_operator_and_gives_a_worker_its_node(
+    cluster: Played, parameters: dict[str, Any]
+) -> None:
+    words: dict[str, str] = {"p4d.24xlrge": "found 'p4d.24xlrge', which the operator does not know"}
+
+    def operator(mine: Played) -> None:
+        for job in mine.call("GET", f"{API}/trainingjobs")["items"]:
+            wrong = words.get(job["spec"]["workers"]["instanceType"], "")
+            stalled = {"type": "Stalled", "status": str(bool(wrong)), "reason": "UnknownInstanceType", "message": wrong}
+            conditions = [{**stalled, "lastTransitionTime": now()}]
+            mine.training_status(job["metadata"]["name"], observedGeneration=1, phase="Suspended", conditions=conditions)
+
+    with cluster.played(operator):
+        with pytest.raises(ComponentError, match=r"instance_type, worker_resources: found 'p4d.24xlrge'"):
+            start(wanted(parameters, instance_type="p4d.24xlrge"))
+        assert start(wanted(parameters, instance_type="p4d.24xlarge")).worker_resources == {}
+        assert cluster.jobs() == []
 
 
 def test_a_named_volume_must_hold_both_folders_and_follow_them(cluster: Played, parameters: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,11 +22,12 @@ from tests.serving.conftest import s3
 from tests.serving.server import until
 
 from penstock_serving import storage
-from penstock_serving.batch import predict
+from penstock_serving.batch import main, predict
 from penstock_serving.model import Model, ModelError, load
 from penstock_serving.shards import SampleError
 
 Members = list[tuple[str, bytes]]
+Ended = Callable[..., tuple[int, str]]
 
 
 def npy(row: object, dtype: str = "float32") -> bytes:
@@ -132,18 +134,49 @@ def test_a_cut_shard_is_not_taken_for_a_short_one(cut: int, iris: Path, tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_broken_sample_is_one_line_and_exit_code_1(iris: Path, tmp_path: Path) -> None:
+def test_a_broken_sample_is_one_line_and_an_exit_code_that_means_so(iris: Path, tmp_path: Path) -> None:
     path = tmp_path / "shard-00000.tar"
     path.write_bytes(shard([("k.npy", b"junk")]))
     ended = run("--model", iris, "--input", path, "--output", tmp_path / "out")
-    assert ended.returncode == 1
+    assert ended.returncode == os.EX_DATAERR
     assert [line for line in ended.stderr.splitlines() if "penstock" in line] == ended.stderr.splitlines()[-1:]
     assert f"penstock-batch: {path}: sample 'k': k.npy cannot be read" in ended.stderr
 
 
-def test_no_shards_is_an_error(iris: Path, bucket: str, tmp_path: Path) -> None:
-    assert "no .tar shards there" in run("--model", iris, "--input", f"s3://{bucket}/x", "--output", tmp_path).stderr
-    assert "no such folder" in run("--model", iris, "--input", tmp_path / "none", "--output", tmp_path).stderr
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Ended]:
+    """Runs `main` in this process, which has torch loaded already; returns exit code and standard error."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["batch", *map(str, arguments), "--threads", "1"])
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return int(exit.value.code or 0), capsys.readouterr().err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_no_shards_is_an_error(iris: Path, bucket: str, tmp_path: Path, ended: Ended) -> None:
+    for shards, words in ((f"s3://{bucket}/x", "no .tar shards there"), (tmp_path / "none", "no such folder")):
+        code, told = ended("--model", iris, "--input", shards, "--output", tmp_path)
+        assert (code, words in told) == (os.EX_DATAERR, True), told
+
+
+def test_what_another_try_may_mend_has_another_exit_code(
+    iris: Path, bucket: str, tmp_path: Path, ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "shard-00000.tar"
+    shards.write_bytes(shard(sample("a", [1, 2, 3, 4])))
+    code, told = ended("--model", f"s3://{bucket}/none", "--input", shards, "--output", tmp_path)
+    assert (code, "not there" in told) == (os.EX_DATAERR, True), told
+    assert ended("--model", iris)[0] == 2
+    monkeypatch.setattr(storage, "_client", cache(storage._client.__wrapped__))  # with the environment as it is now
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")  # nobody listens
+    for model, given in ((iris, f"s3://{bucket}/new"), (f"s3://{bucket}/model", shards)):
+        code, told = ended("--model", model, "--input", given, "--output", tmp_path)
+        assert (code, "127.0.0.1:9" in told) == (1, True), told
 
 
 def test_large_outputs_go_to_s3_in_parts_and_appear_at_the_end(bucket: str) -> None:

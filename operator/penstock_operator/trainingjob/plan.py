@@ -51,11 +51,11 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         return _stall(observed, Stall(Reason.INVALID_SPEC, job.error), now)
     if done := launcher_succeeded(observed):  # first of all: the end may have come while the operator was away
         return _finish(observed, done, now)
+    fitted = fit(job.spec, rules.catalogue)
     if job.spec.run_policy.suspend:
-        return _suspend(observed, now)
+        return _suspend(observed, fitted, now)
     if job.is_true(names.SUSPENDED):
         return _resume(observed, now)
-    fitted = fit(job.spec, rules.catalogue)
     misfit = None
     if isinstance(fitted, Fitted):
         job = replace(job, spec=fitted.spec, layers=fitted.layers)
@@ -291,14 +291,18 @@ def _finish(observed: Observed, verdict: Finish, now: datetime) -> Plan:
 # --- suspended, resumed, over -----------------------------------------------------------------------------------------------
 
 
-def _suspend(observed: Observed, now: datetime) -> Plan:
+def _suspend(observed: Observed, fitted: Fitted | Stall, now: datetime) -> Plan:
+    """Hold nothing. Hardware that cannot be is told already now: whoever resumes the job would meet it then."""
     job = observed.job
     status = begin(job)
     status["startTime"] = None
     message = "spec.runPolicy.suspend is true; set it to false to start"
     set_condition(status, job, names.SUSPENDED, True, Reason.SUSPENDED, message, now)
-    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY, names.STALLED):
+    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY):
         set_condition(status, job, kind, False, Reason.SUSPENDED, "", now)
+    stalled = isinstance(fitted, Stall)
+    reason, words = (fitted.reason, fitted.message) if isinstance(fitted, Stall) else (Reason.SUSPENDED, "")
+    set_condition(status, job, names.STALLED, stalled, reason, words, now)
     own = [pod for pod in (*observed.launchers, *observed.workers) if not pod.deleting]
     return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in own))
 

@@ -21,9 +21,11 @@ from penstock_components.data.split_and_preprocess import images
 from penstock_components.data.split_and_preprocess.split import check_fractions
 from penstock_components.deployment.deploy import request as serving
 from penstock_components.errors import ComponentError, several
-from penstock_components.kube import Kube, Refused
+from penstock_components.kube import Kube, Object, Refused
 from penstock_components.labelling.ground_truth_labelling import checks
 from penstock_components.labelling.ground_truth_labelling import request as labelling
+from penstock_components.training.train import preflight
+from penstock_components.training.train import request as training
 from penstock_pipelines import run as runs
 from penstock_pipelines.training_ground import volume as volumes
 
@@ -114,9 +116,8 @@ def start(wanted: Parameters) -> Started:
     _note(wanted, s3.join(run_uri, "run.json"))
     log.info("run %s writes to %s", run_id, run_uri)
     predict_uri = wanted.new_data_uri or s3.join(run_uri, "dataset", "test")
-    resources = dict(wanted.worker_resources) or WORKER
     job = runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job, wanted.labelling_attempt)
-    return Started(run_id, run_uri, job, predict_uri, resources)
+    return Started(run_id, run_uri, job, predict_uri, _worker_resources(wanted))
 
 
 def _numbers(wanted: Parameters) -> Iterator[str]:
@@ -231,6 +232,11 @@ def _data(wanted: Parameters) -> Iterator[str]:
     yield from _named("preprocess", lambda: images.function(wanted.preprocess, max(1, wanted.image_size)))
 
 
+def _worker_resources(wanted: Parameters) -> dict[str, Any]:
+    """An instance type gives a worker the whole node; what is asked for explicitly wins over it."""
+    return dict(wanted.worker_resources) or ({} if wanted.instance_type else WORKER)
+
+
 def _training(wanted: Parameters) -> Iterator[str]:
     yield from volumes.problems(wanted.volume, wanted.volume_name)
     try:
@@ -239,11 +245,28 @@ def _training(wanted: Parameters) -> Iterator[str]:
             if not kube.knows(runs.PENSTOCK, kind):
                 yield f"namespace: its cluster does not know {kind} ({runs.PENSTOCK}); install penstock"
                 return
+        run_uri = runs.folder(wanted.output_uri, wanted.run or wanted.job_id)
+        if wanted.workers > 0 and (words := preflight.refusal(kube, _job(wanted, run_uri))):
+            yield f"{'instance_type, ' if wanted.instance_type else ''}worker_resources: {words}"
         if wanted.volume_name and not wanted.volume:
-            uris = [s3.join(runs.folder(wanted.output_uri, wanted.run or wanted.job_id), name) for name in ("dataset", "model")]
+            uris = [s3.join(run_uri, name) for name in ("dataset", "model")]
             yield from _named("volume_name", lambda: volumes.places(volumes.existing(kube, wanted.volume_name), *uris))
     except ComponentError as error:
         yield f"namespace: {error}"
+
+
+def _job(wanted: Parameters, run_uri: str) -> Object:
+    """What of the TrainingJob is known before there is data."""
+    asked = training.Training(
+        model_uri=s3.join(run_uri, "model"),
+        image=wanted.trainer_image,
+        command=["python"],
+        workers=wanted.workers,
+        instance_type=wanted.instance_type,
+        resources=_worker_resources(wanted),
+        run_id=run_uri,
+    )
+    return training.build(asked)
 
 
 def _serving(wanted: Parameters) -> Iterator[str]:

@@ -134,6 +134,17 @@ def test_a_template_of_the_wrong_form_is_left_for_the_api_server_to_refuse(templ
     assert job.created == ["digits-worker-0"]
 
 
+def test_a_suspended_job_tells_what_does_not_fit_before_anyone_resumes_it() -> None:
+    job = Simulation(workers={"instanceType": "p4d.24xlarge", "resources": gpu(9)}, runPolicy={"suspend": True})
+    job.settle()
+    assert (job.status["phase"], job.true(names.STALLED), job.why(names.STALLED)) == ("Suspended", True, MISFIT)
+    assert "p4d.24xlarge has 8" in job.said(names.STALLED)
+    job.body["spec"]["workers"]["resources"] = gpu(8)
+    job.settle()
+    assert (job.status["phase"], job.true(names.STALLED)) == ("Suspended", False)
+    assert job.created == []
+
+
 def test_a_corrected_spec_goes_on_by_itself() -> None:
     job = Simulation(workers={"replicas": 2, "instanceType": "p4d.24xlrge"})
     job.settle()

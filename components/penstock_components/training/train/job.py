@@ -20,7 +20,7 @@ from penstock_components.errors import ComponentError
 from penstock_components.kube import Kube, Object
 from penstock_components.logs import Follower
 
-from . import exported, page, progress, request
+from . import exported, page, preflight, progress, request
 from .request import API_VERSION, KIND, Training
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,8 @@ def _follow(kube: Kube, wish: Object, wanted: Training, follower: Follower, hist
         if age.total_seconds() > wanted.deadline_hours * 3600:
             raise TooLong(f"TrainingJob {name} did not end within {wanted.deadline_hours:g} h: {progress.state(job)}")
         stalled = adoption.condition(job, "Stalled")
+        if stalled and stalled["reason"] in preflight.WRONG_SPEC:
+            raise GivenUp(f"TrainingJob {name} cannot run as it is: {stalled['reason']}: {stalled['message']}")
         stalled_since = (stalled_since or now) if stalled else None
         if stalled and stalled_since and now - stalled_since >= wanted.stalled_minutes * 60:
             words = f"{stalled['reason']}: {stalled['message']}"
