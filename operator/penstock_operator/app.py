@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 from collections import Counter
+from collections.abc import Set
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +68,7 @@ async def run(settings: Settings) -> None:
 async def _serve(settings: Settings, types: Catalogue, credentials: Credentials, kube: Kube, stop: asyncio.Event) -> None:
     jobs, volumes, lister, usage, store = Queue(), Queue(), Lister(), Usage(), ProgressStore()
     key: bytes | None = None
+    keeping: set[asyncio.Task[None]] = set()
     elector = Elector(kube, settings.namespace, settings.pod_name, settings.lease_seconds, settings.lease_renew_seconds)
 
     def leading() -> bool:
@@ -93,11 +95,14 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
         key = await _unless(stop, _operator_key(kube, settings.namespace))
         if key is None:
             return
-        if settings.leader_election and await _unless(stop, _acquired(elector)) is None:
-            return
+        if settings.leader_election:
+            if await _unless(stop, _acquired(elector)) is None:
+                return
+            keeping = {asyncio.create_task(elector.keep(), name="lease")}
         feed = Feed(lister, usage, jobs, volumes)
         sync = Sync(kube, settings.watch_namespaces, feed.sources())
-        if await _unless(stop, _filled(sync)) is None:
+        # The Lease is kept meanwhile: a large cluster takes longer than the Lease lasts.
+        if await _unless(stop, _filled(sync), keeping) is None:
             return
         recorder = Recorder(kube, settings.pod_name, busy=lambda: jobs.depth() > 0)
         reconcile_job = Reconciler(
@@ -119,12 +124,13 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
                 for n in range(settings.volume_workers)
             },
         }
-        if settings.leader_election:
-            acting["lease"] = elector.keep()
         watches = await watch.start(feed, sync, credentials, settings.pod_name, settings.watch_namespaces)
         _on_signals(stop)  # kopf has put its own handlers in place of ours
-        await _until_stopped(stop, {asyncio.create_task(part, name=name) for name, part in acting.items()}, watches)
+        running = {asyncio.create_task(part, name=name) for name, part in acting.items()}
+        await _until_stopped(stop, keeping | running, watches)
     finally:
+        for task in keeping:
+            task.cancel()
         await elector.release()
         await runner.cleanup()
 
@@ -218,12 +224,14 @@ async def _filled(sync: Sync) -> bool:
     return True
 
 
-async def _unless(stop: asyncio.Event, work: Any) -> Any:
-    """The result of `work`, or None when the stop came first."""
+async def _unless(stop: asyncio.Event, work: Any, keeping: Set[asyncio.Task[None]] = frozenset()) -> Any:
+    """The result of `work`, or None when the stop came first. What `keeping` raises meanwhile is raised."""
     task, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not task.done():
+    try:
+        done, _ = await asyncio.wait({task, stopping, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+        for kept in done & keeping:
+            kept.result()
+        return task.result() if task in done else None
+    finally:
+        stopping.cancel()
         task.cancel()
-        return None
-    return task.result()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.api.cluster import JOBS, PODS, Cluster, until
+from tests.api.fault_proxy import FaultProxy, Request
 from tests.api.operator_process import Operator
+from tests.api.proxy import Fault
 
 from penstock_local.controlplane import ControlPlane
 
@@ -129,6 +132,28 @@ def test_a_second_replica_stands_by_and_takes_over_when_the_first_is_killed(
     until(second.leads, second.log)
     cluster.create_job("second")
     until(lambda: len(cluster.pods("second")) == 2, second.log)
+
+
+def test_the_lease_is_kept_while_the_caches_fill(
+    cluster: Cluster, replica: Replica, plane: ControlPlane, tmp_path: Path
+) -> None:
+    def listing(request: Request) -> bool:
+        return request.verb == "GET" and request.kind == "trainingjobs" and not (request.name or request.watch)
+
+    first, second = replica("operator-0"), replica("operator-1")
+    with FaultProxy(plane, tmp_path / "proxied.kubeconfig") as proxy:
+        proxy.fault = lambda request: Fault(answer=(503, "ServiceUnavailable")) if listing(request) else None
+        first.start(KUBECONFIG=str(proxy.kubeconfig))
+        until(lambda: "leading as operator-0" in first.log(), first.log)
+        second.start()
+        # Every half second, so three times as long as the Lease of 3 s lasts.
+        until(lambda: sum(request.kind == "leases" for request in proxy.requests) > 18, first.log)
+        assert not second.leads()
+        proxy.fault = lambda request: None
+        cluster.create_job("digits")
+        until(lambda: len(cluster.pods("digits")) == 2, first.log)
+        assert (first.leads(), second.writes()) == (True, 0)
+        first.kill()
 
 
 def test_sigterm_ends_it_with_code_0_within_five_seconds(cluster: Cluster, operator: Operator) -> None:

@@ -58,14 +58,17 @@ class Elector:
         self._kube, self._namespace, self._identity = kube, namespace, identity
         self._duration, self._renew = duration, renew
         self._seen = Seen()
+        self._renewed = 0.0
         self.leading = False
 
     async def acquire(self) -> None:
         """Return when the Lease is ours. The API server being away is waited out."""
         told = False
         while True:
+            asked = time.monotonic()
             try:
                 if await self._try():
+                    self._renewed = asked
                     self.leading = True
                     log.info("leading as %s", self._identity)
                     return
@@ -82,7 +85,6 @@ class Elector:
         Raises:
             LostLease: not renewed for two thirds of its duration; another replica may take over soon.
         """
-        renewed = time.monotonic()
         while True:
             await asyncio.sleep(self._renew)
             try:
@@ -92,9 +94,9 @@ class Elector:
                     if not (await self._try() or await self._try()):
                         self.leading = False
                         raise LostLease("another replica took the Lease")
-                renewed = asked
+                self._renewed = asked
             except (ApiError, ApiUnreachable, TimeoutError) as error:
-                silent = time.monotonic() - renewed
+                silent = time.monotonic() - self._renewed
                 log.warning("the Lease was not renewed for %.0f s: %s", silent, error or "time-out")
                 if silent > self._duration * 2 / 3:
                     self.leading = False
