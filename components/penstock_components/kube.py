@@ -2,7 +2,7 @@
 
 The official client finds the identity (in-cluster token with its rotation, KUBECONFIG, exec plugins) and makes the TLS pool;
 requests are raw, so any kind works and nothing is renamed on the way. Paths come from the API server's own discovery. Outages
-and throttling are waited out for `PATIENCE` seconds; a repeated create may therefore meet its own object (409), which every
+and throttling are waited out; a repeated create may therefore meet its own object (409), which every
 caller takes as found. Unknown fields are refused (strict validation), never dropped.
 """
 
@@ -46,10 +46,10 @@ class Kube:
     """One namespace of one cluster. Safe to share between threads.
 
     Identity: the file in KUBECONFIG if that is set, else the pod's own, else ~/.kube/config. Namespace: the argument, else the
-    pod's or the context's, else `default`.
+    pod's or the context's, else `default`. `patience`: seconds for which an outage is waited out.
     """
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", patience: float = PATIENCE) -> None:
         settings = client.Configuration()
         found = _load(settings)
         self.namespace = namespace or found or "default"
@@ -57,6 +57,7 @@ class Kube:
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         self._host = str(settings.host).rstrip("/")
         self._kinds: dict[str, dict[str, Object]] = {}
+        self._patience = patience
 
     def knows(self, api_version: str, kind: str) -> bool:
         """Whether the API server serves this kind: its CRD is installed."""
@@ -226,7 +227,7 @@ class Kube:
         limits = urllib3.Timeout(connect=10.0, read=timeout)
         started, pause = time.monotonic(), 0.5
         while True:
-            last = time.monotonic() - started + pause > PATIENCE
+            last = time.monotonic() - started + pause > self._patience
             try:
                 response = self._pool.request(
                     verb,

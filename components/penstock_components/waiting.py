@@ -2,7 +2,8 @@
 
 `poll` decides nothing about jobs: what is asked, when it is over and what counts as progress are functions of the caller.
 Kubernetes ends a pod with SIGTERM and 30 s later with SIGKILL; `stop_on_signal` uses that time to stop the remote job, so that
-a cancelled run does not go on costing money. It works in the main thread of the process that gets the signal, nowhere else.
+a cancelled run does not go on costing money. The job of a step that is only evicted goes on. It works in the main thread of the
+process that gets the signal, nowhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import TypeVar
 
 from .errors import ComponentError
+from .eviction import evicted
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ def poll(
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Inside the block SIGTERM and SIGINT end the work: `stop()` is called once, then the process exits with 128 + signal.
 
+    A step whose own pod is evicted stops nothing: its next try goes on with the remote job.
     `stop` must be safe to call whether or not the remote job was created yet. What it raises is logged, not raised. Outside the
     main thread Python delivers no signals: the block then runs without this.
     """
@@ -115,9 +118,12 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     except Cancelled as cancelled:
-        log.warning("%s: stopping the remote job", cancelled)
         try:
-            stop()
+            if evicted():
+                log.warning("%s: this pod is evicted; the remote job goes on, and the next try of the step with it", cancelled)
+            else:
+                log.warning("%s: stopping the remote job", cancelled)
+                stop()
         except Exception:
             log.exception("the remote job could not be stopped; stop it by hand")
         raise SystemExit(128 + cancelled.number) from cancelled

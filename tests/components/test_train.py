@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.api.cluster import now, until
 from tests.components.conftest import example
 from tests.components.played import Kubelet, Played, as_process, complete, in_background
@@ -303,6 +304,15 @@ def test_the_model_of_an_earlier_training_is_not_taken(bucket: str) -> None:
         exported.wait(f"{bucket}/model", datetime.now(UTC) + timedelta(days=1), 0.1)
 
 
+def test_a_model_that_an_earlier_attempt_left_is_not_taken(bucket: str) -> None:
+    uri = f"{bucket}/model"
+    export(uri)
+    assert exported.look(uri, attempt=2).model is not None  # it does not tell
+    s3.write(f"{uri}/model.json", json.dumps({"model": "model.pt2", "bytes": 1000, "attempt": 1}).encode())
+    assert exported.look(uri, attempt=2).words == f"{uri}/model.json is of attempt 1, and attempt 2 is the one that succeeded"
+    assert exported.look(uri, attempt=1).model is not None
+
+
 def test_a_model_that_is_not_whole_yet_is_waited_for(bucket: str) -> None:
     uri, since = f"{bucket}/model", datetime.now(UTC)
     assert exported.look(uri, since) == exported.Looked(f"{uri}/model.json is not there yet")
@@ -347,6 +357,24 @@ def test_a_cancelled_step_deletes_its_job(cluster: Played, bucket: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
     until(lambda: not cluster.jobs(), cluster.jobs)
+
+
+@pytest.mark.parametrize("evicted", [True, False])
+def test_a_step_whose_node_is_drained_leaves_its_job_to_its_next_try(
+    evicted: bool, cluster: Played, kubelet: Kubelet, bucket: str, tmp_path: Path
+) -> None:
+    own = kubelet.run("step")
+    if evicted:
+        cluster.pod_status(own, conditions=[true("DisruptionTarget", "EvictionByEvictionAPI", "")])
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["contexts"][0]["context"]["namespace"] = cluster.namespace  # in a pod it is the pod's own
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    inside = {"KFP_POD_NAME": "step", "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    with as_process(STEP.format(uri=f"{bucket}/model", namespace=cluster.namespace, more=""), inside) as process:
+        name = the_job(cluster)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert cluster.jobs() == ([name] if evicted else [])
 
 
 def test_a_cancelled_step_can_suspend_its_job_and_the_next_try_resumes_it(cluster: Played, bucket: str) -> None:

@@ -216,6 +216,8 @@ def export(model: nn.Module, example: Tensor, classes: list[str], name: str, fol
     with (folder / "model.pt2").open("rb+") as file:
         os.fsync(file.fileno())
     said = {"model": "model.pt2", "bytes": size, "sha256": digest, **about}
+    if attempt := os.environ.get("PENSTOCK_ATTEMPT"):  # tells it from what an attempt before left in S3
+        said["attempt"] = int(attempt)
     (folder / "model.json").write_text(json.dumps(said, indent=1) + "\n")
 
 

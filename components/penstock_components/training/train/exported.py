@@ -1,7 +1,8 @@
 """The trained model in S3: waited for, since FSx exports what the job wrote some time after it was written.
 
 `model.json` names the model file and its size and is written last. It must be younger than the job: a folder that was trained
-into before holds an older one, whole and wrong.
+into before holds an older one, whole and wrong. Where it tells the attempt that wrote it (PENSTOCK_ATTEMPT) that must be the
+one that succeeded: an earlier one may have left a model too, and a file that is removed on FSx stays in S3.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Looked(NamedTuple):
     model: Exported | None = None
 
 
-def wait(model_uri: str, since: datetime, seconds: float, every: float = 5.0) -> Exported:
+def wait(model_uri: str, since: datetime, seconds: float, attempt: int | None = None, every: float = 5.0) -> Exported:
     """Wait until the model is whole in S3 under `model_uri`.
 
     Raises:
@@ -42,7 +43,7 @@ def wait(model_uri: str, since: datetime, seconds: float, every: float = 5.0) ->
     try:
         return _there(
             waiting.poll(
-                lambda: look(model_uri, since),
+                lambda: look(model_uri, since, attempt),
                 until=lambda looked: looked.model is not None,
                 every=every,
                 deadline=seconds,
@@ -57,8 +58,8 @@ def wait(model_uri: str, since: datetime, seconds: float, every: float = 5.0) ->
         ) from error
 
 
-def look(model_uri: str, since: datetime | None = None) -> Looked:
-    """What is there now; `since` is when the job was made. Without it a model of any age is one."""
+def look(model_uri: str, since: datetime | None = None, attempt: int | None = None) -> Looked:
+    """What is there now; `since` is when the job was made, `attempt` the one that succeeded. Without them any model is one."""
     about_uri = s3.join(model_uri, "model.json")
     if not s3.exists(about_uri):
         return Looked(f"{about_uri} is not there yet")
@@ -71,6 +72,9 @@ def look(model_uri: str, since: datetime | None = None) -> Looked:
         name, size, metrics = str(about["model"]), int(about["bytes"]), _numbers(about.get("metrics") or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Looked(f"{about_uri} is no description of a model ({error!r}); expected model, bytes, sha256, metrics")
+    wrote = about.get("attempt")
+    if attempt is not None and wrote is not None and wrote != attempt:
+        return Looked(f"{about_uri} is of attempt {wrote}, and attempt {attempt} is the one that succeeded")
     uri = s3.join(model_uri, name)
     found = s3.find(uri)
     if found is None or found.size != size:

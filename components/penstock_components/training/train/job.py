@@ -75,7 +75,7 @@ def train(wanted: Training) -> Outcome:
             launcher = job.get("status", {}).get("launcher", {}).get("pod", "")
             raise ComponentError(progress.failure(job, follower.tail(launcher)[-20:] if launcher else []))
         since = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-        model = exported.wait(wanted.model_uri, since, wanted.model_minutes * 60)
+        model = exported.wait(wanted.model_uri, since, wanted.model_minutes * 60, job["status"].get("attempt"))
     return _outcome(job, model, history)
 
 
