@@ -8,7 +8,7 @@ a burst are made before any status (reconciler.py).
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from penstock_operator import names
 from penstock_operator.conditions import difference
@@ -103,12 +103,14 @@ class Actor:
         )
 
     async def _remove(self, key: Key, removal: Removal) -> None:
+        pod, grace = removal.pod, removal.pod.grace
         try:
-            await self._kube.delete("Pod", key[0], removal.pod.name, uid=removal.pod.uid)
+            await self._kube.delete("Pod", key[0], pod.name, uid=pod.uid)
         except ApiError as error:
             if error.reason != "NotFound":  # a conflict too: the next look knows more
                 raise
-        self._lister.removed(key, removal.pod)
+            grace = timedelta(0)
+        self._lister.removed(key, pod.uid, datetime.now(UTC) + grace)
 
     async def _remove_job(self, key: Key, job: Slim) -> None:
         metadata = job["metadata"]

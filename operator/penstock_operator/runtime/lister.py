@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Set
-from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from penstock_operator import names
@@ -60,11 +60,12 @@ class Lister:
         if view.uid not in self._gone:
             self._created.see(key, view.uid, int(pod["metadata"]["resourceVersion"]), view)
 
-    def removed(self, key: Key, pod: PodView) -> None:
-        """Remember that a pod's deletion was asked for."""
-        going = replace(pod, deleting=True)
-        self._pods.replace(key, pod.uid, going)
-        self._created.replace(key, pod.uid, going)
+    def removed(self, key: Key, uid: str, gone_at: datetime) -> None:
+        """Remember that a pod's deletion was asked for. What the watch has shown since the decision stays."""
+        for cache in (self._pods, self._created):
+            for known in cache.get(key):
+                if known.uid == uid:
+                    cache.replace(key, uid, known.going(gone_at))
 
 
 def pod_key(body: Mapping[str, Any]) -> Key:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,6 +76,8 @@ class PodView:
     created: datetime | None = None
     gone_at: datetime | None = None
     """When a pod that is being deleted is killed at the latest (its deletionTimestamp)."""
+    grace: timedelta = timedelta(seconds=30)
+    """What it is given between SIGTERM and SIGKILL. Before the watch has shown it: Kubernetes' default, and ours."""
     removed_at: datetime | None = None
     """When its deletion was asked for, where that is known."""
     spec_hash: str = ""
@@ -98,6 +100,10 @@ class PodView:
     @property
     def alive(self) -> bool:
         return not self.deleting and not self.ended
+
+    def going(self, gone_at: datetime) -> PodView:
+        """As it is once its deletion was asked for, until the watch shows that."""
+        return self if self.deleting else replace(self, deleting=True, gone_at=gone_at)
 
     @property
     def over_limit(self) -> bool:
@@ -252,7 +258,7 @@ def storage_from(volume: Mapping[str, Any]) -> Storage:
 
 def pod_view(body: Mapping[str, Any]) -> PodView:
     """Reduce a pod to what decisions need."""
-    metadata, status = body["metadata"], body.get("status") or {}
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     labels = metadata.get("labels") or {}
     role = labels.get(names.LABEL_ROLE, "")
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
@@ -277,11 +283,12 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         phase=status.get("phase") or "Pending",
         deleting="deletionTimestamp" in metadata,
         gone_at=gone_at,
+        grace=timedelta(seconds=spec.get("terminationGracePeriodSeconds", 30)),
         # Once the containers have ended the kubelet deletes again, with 0: when the deletion was asked for is no longer told.
         removed_at=gone_at - timedelta(seconds=grace) if gone_at and grace else None,
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP") or "",
-        node=(body.get("spec") or {}).get("nodeName") or "",
+        node=spec.get("nodeName") or "",
         host_ip=status.get("hostIP") or "",
         reason=status.get("reason") or "",
         message=(status.get("message") or "")[:300],

@@ -143,9 +143,11 @@ def _ground(job: Job, rules: Rules) -> Iterable[Child]:
 
 def _earlier_launcher(observed: Observed, now: datetime) -> timedelta:
     """Time that a launcher on its way out is still given: its ranks may be writing a checkpoint, and the next launcher kills
-    what is left of them. On a dead node it ends with the grace period."""
+    what is left of them. On a dead node it ends with the grace period. One that does not know yet that it has to go (its
+    deletion failed, or the operator did) has all of its time before it; `_over` asks for its deletion again."""
     earlier = [pod for pod in observed.launchers if pod.attempt < observed.job.attempt and not pod.ended]
-    return max((pod.gone_at - now for pod in earlier if pod.gone_at is not None), default=timedelta(0))
+    left = (pod.gone_at - now if pod.gone_at else max(pod.grace, timedelta(seconds=1)) for pod in earlier)
+    return max(left, default=timedelta(0))
 
 
 def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstock_operator import names
 from penstock_operator.runtime.lister import Lister
 
 KEY = ("team", "digits")
+LATER = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=30)
 
 
 def job(version: str, phase: str, uid: str = "u") -> dict[str, Any]:
@@ -98,3 +100,26 @@ def test_a_pod_newer_than_the_list_is_not_swept() -> None:
     lister.created(KEY, pod("w1", "22"))
     assert lister.sweep_pods(set(), 20) == []
     assert [one.name for one in lister.pods(KEY)] == ["w0", "w1"]
+
+
+def test_a_pod_we_deleted_is_going_and_has_its_grace_before_the_watch_shows_that() -> None:
+    lister = Lister()
+    lister.jobs.see(job("1", ""))
+    lister.see_pod(pod("w0", "5"))
+    lister.created(KEY, pod("w1", "6"))
+    for uid in ("uid-w0", "uid-w1"):
+        lister.removed(KEY, uid, LATER)
+    assert [(one.deleting, one.gone_at) for one in lister.pods(KEY)] == [(True, LATER), (True, LATER)]
+
+
+def test_what_the_watch_has_shown_of_a_deletion_before_it_was_answered_stays() -> None:
+    lister = Lister()
+    lister.jobs.see(job("1", ""))
+    shown = pod("w0", "6")
+    shown["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z", "deletionGracePeriodSeconds": 10}
+    lister.see_pod(shown)
+    lister.removed(KEY, "uid-w0", LATER)
+    assert [one.gone_at for one in lister.pods(KEY)] == [LATER - timedelta(seconds=20)]
+    lister.drop_pod(shown)
+    lister.removed(KEY, "uid-w0", LATER)
+    assert lister.pods(KEY) == ()

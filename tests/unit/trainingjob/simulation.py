@@ -41,7 +41,15 @@ class Simulation:
             "status": {},
         }
         self.pods: dict[str, dict[str, Any]] = {}
+        self.going: dict[str, datetime] = {}
+        """Pods whose deletion was asked for, with the end of their grace, as the operator's cache knows it."""
+        self.slow_to_go = False
+        """Pods use the whole of their grace, instead of being gone one step later."""
+        self.undeletable = False
+        """The API server refuses deletions."""
         self.created: list[str] = []
+        self.cut_short: list[str] = []
+        """Launchers that were still in their grace, or knew of no end, when the next one was made: it kills their ranks."""
         self.refusal: Refusal | None = None
         self.progress: dict[str, Any] | None = None
         self.volume: dict[str, Any] | None = None
@@ -80,6 +88,7 @@ class Simulation:
 
     def gone(self, name: str) -> None:
         del self.pods[name]
+        self.going.pop(name, None)
 
     def later(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -87,7 +96,7 @@ class Simulation:
     # --- what the operator does -----------------------------------------------------------------------------------------
 
     def observed(self) -> Observed:
-        views = tuple(pod_view(pod) for pod in self.pods.values())
+        views = tuple(self.view(name) for name in self.pods)
         storage = {"data": storage_from(self.volume)} if self.volume else {}
         return Observed(job=job_from(self.body), pods=views, refusal=self.refusal, progress=self.progress, storage=storage)
 
@@ -95,26 +104,32 @@ class Simulation:
         return plan(self.observed(), RULES, self.now)
 
     def step(self) -> Plan:
-        """Plan and apply: status, children, removals (a removed pod is gone at once)."""
+        """Plan and apply: status, children, removals. A removed pod is planned from as the cache shows it, once at least,
+        before it is gone."""
         made = self.plan()
         if made.status is not None:
             self.body["status"] = {key: value for key, value in made.status.items() if value is not None}
         for child in made.create:
             if child["kind"] == "Pod" and child["metadata"]["name"] not in self.pods:
+                if child["metadata"]["labels"][names.LABEL_ROLE] == names.ROLE_LAUNCHER:
+                    self.cut_short += [name for name in self.pods if self._in_its_time(name)]
                 self._uids += 1
                 child["metadata"]["uid"] = f"pod-{self._uids}"
                 self.pods[child["metadata"]["name"]] = child
                 self.created.append(child["metadata"]["name"])
-        for removal in made.remove:
-            self.pods.pop(removal.pod.name, None)
+        for name, gone_at in list(self.going.items()):
+            if not self.slow_to_go or gone_at <= self.now:
+                self.gone(name)
+        for pod in (removal.pod for removal in made.remove if not self.undeletable):
+            self.going[pod.name] = self.now + pod.grace
         return made
 
     def settle(self, limit: int = 10) -> None:
         """Step until a plan changes nothing; fails when that does not happen."""
         for _ in range(limit):
-            before = (dict(self.body["status"]), set(self.pods))
+            before = (dict(self.body["status"]), set(self.pods), set(self.going))
             self.step()
-            if before == (self.body["status"], set(self.pods)):
+            if before == (self.body["status"], set(self.pods), set(self.going)):
                 return
         raise AssertionError(f"no rest after {limit} steps: {self.body['status']}")
 
@@ -144,7 +159,13 @@ class Simulation:
         return str((condition(self.status, kind) or {}).get("message"))
 
     def view(self, name: str) -> PodView:
-        return pod_view(self.pods[name])
+        """A pod as the operator's cache shows it."""
+        seen = pod_view(self.pods[name])
+        return seen.going(self.going[name]) if name in self.going else seen
+
+    def _in_its_time(self, name: str) -> bool:
+        pod = self.view(name)
+        return pod.role == names.ROLE_LAUNCHER and not pod.ended and (pod.gone_at is None or pod.gone_at > self.now)
 
     def _run(self, name: str) -> dict[str, Any]:
         role = self.pods[name]["metadata"]["labels"][names.LABEL_ROLE]

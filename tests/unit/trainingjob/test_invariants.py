@@ -10,7 +10,7 @@ from penstock_operator import names
 
 HAPPENINGS = (
     "ready", "launch", "success", "failure", "broken", "evict", "delete", "gone", "suspend", "resume", "grow", "shrink",
-    "later", "pull",
+    "later", "pull", "linger", "hurry", "undeletable", "deletable",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def happen(job: Simulation, what: str, which: int) -> None:
         case "evict" if workers:
             job.ended(workers[which % len(workers)], 137, exit_reason="Error")
         case "delete" if pods:
-            job.deleting(pods[which % len(pods)])
+            job.deleting(pods[which % len(pods)], grace=which * 10)
         case "gone" if pods:
             job.gone(pods[which % len(pods)])
         case "pull" if workers:
@@ -43,6 +43,10 @@ def happen(job: Simulation, what: str, which: int) -> None:
         case "grow" | "shrink":
             replicas = job.body["spec"]["workers"]["replicas"]
             job.body["spec"]["workers"]["replicas"] = min(4, replicas + 1) if what == "grow" else max(1, replicas - 1)
+        case "linger" | "hurry":
+            job.slow_to_go = what == "linger"
+        case "undeletable" | "deletable":
+            job.undeletable = what == "undeletable"
         case "later":
             job.later(which * 7)
 
@@ -58,6 +62,7 @@ def test_every_story_comes_to_rest_and_breaks_no_rule(story: list[tuple[str, int
         assert not (job.true(names.COMPLETE) and job.true(names.FAILED))
         running = [name for name in job.pods if "launcher" in name and job.view(name).alive]
         assert len(running) <= 1, f"two launchers: {running}"
+        assert job.cut_short == []
         if ended is not None:
             assert (job.status["phase"], job.status["completionTime"]) == (ended["phase"], ended["completionTime"])
         if job.true(names.COMPLETE) or job.true(names.FAILED):

@@ -235,18 +235,58 @@ def test_a_job_that_succeeded_before_its_suspension_was_seen_is_complete() -> No
 
 
 def test_a_launcher_on_its_way_out_is_given_its_time_before_the_next_one_starts() -> None:
-    job = Simulation(replicas=3).started()
-    launcher = job.pods["digits-launcher"]
+    job = Simulation(replicas=3, launcher={"template": {"spec": {"terminationGracePeriodSeconds": 120}}}).started()
+    job.slow_to_go = True
     job.body["spec"]["workers"]["replicas"] = 2
     assert [removal.pod.name for removal in job.step().remove] == ["digits-launcher"]
-    job.pods["digits-launcher"] = launcher
-    job.deleting("digits-launcher", grace=30)
+    job.settle()  # from what the operator knows itself: the watch has not shown it yet
+    assert "digits-launcher-a2" not in job.pods
+    assert job.plan().again == timedelta(seconds=120)
+    job.deleting("digits-launcher", grace=100)
     job.settle()
     assert "digits-launcher-a2" not in job.pods
+    assert job.plan().again == timedelta(seconds=100)
+    job.gone("digits-launcher")
+    job.settle()
+    assert "digits-launcher-a2" in job.pods
+
+
+def test_a_launcher_whose_deletion_failed_is_asked_again_to_go_and_is_given_its_time() -> None:
+    job = Simulation(replicas=3).started()
+    job.undeletable = True
+    job.body["spec"]["workers"]["replicas"] = 2
+    job.settle()
+    job.later(100)
+    job.settle()
+    assert "digits-launcher-a2" not in job.pods
+    assert job.plan().again is not None
+    job.undeletable, job.slow_to_go = False, True
+    job.settle()
     assert job.plan().again == timedelta(seconds=30)
     job.later(31)
     job.settle()
-    assert "digits-launcher-a2" in job.pods
+    assert {"digits-launcher", "digits-launcher-a2"} & set(job.pods) == {"digits-launcher-a2"}
+
+
+def test_a_launcher_that_stays_terminating_on_a_dead_node_delays_the_next_one_by_its_grace() -> None:
+    job = Simulation().started()
+    job.deleting("digits-launcher", grace=30)
+    job.settle()
+    job.later(29)
+    job.settle()
+    assert "digits-launcher-a2" not in job.pods
+    job.later(1)
+    job.settle()
+    assert {"digits-launcher", "digits-launcher-a2"} <= set(job.pods)
+
+
+def test_a_launcher_without_any_grace_is_nevertheless_gone_before_the_next_one() -> None:
+    job = Simulation(replicas=3, launcher={"template": {"spec": {"terminationGracePeriodSeconds": 0}}}).started()
+    job.undeletable = True
+    job.body["spec"]["workers"]["replicas"] = 2
+    job.settle()
+    assert "digits-launcher-a2" not in job.pods
+    assert job.plan().again == timedelta(seconds=1)
 
 
 def test_a_secret_is_asked_for_again_with_every_pod() -> None:
