@@ -283,9 +283,9 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         phase=status.get("phase") or "Pending",
         deleting="deletionTimestamp" in metadata,
         gone_at=gone_at,
-        grace=timedelta(seconds=spec.get("terminationGracePeriodSeconds", 30)),
+        grace=_grace(spec.get("terminationGracePeriodSeconds", 30)),
         # Once the containers have ended the kubelet deletes again, with 0: when the deletion was asked for is no longer told.
-        removed_at=gone_at - timedelta(seconds=grace) if gone_at and grace else None,
+        removed_at=gone_at - _grace(grace) if gone_at and grace else None,
         ready=conditions.get("Ready", {}).get("status") == "True",
         ip=status.get("podIP") or "",
         node=spec.get("nodeName") or "",
@@ -332,6 +332,11 @@ def _failed_init(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         if ended.get("exitCode"):
             return {**ended, "message": f"init container {one['name']}: {ended.get('message') or ended.get('reason') or ''}"}
     return {}
+
+
+def _grace(seconds: int) -> timedelta:
+    """Kubernetes takes any int64 in a template, Python no time after the year 9999: this runs for pods of every namespace."""
+    return timedelta(seconds=min(seconds, 86400))
 
 
 def _number(text: str | None) -> int:

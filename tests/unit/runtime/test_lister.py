@@ -123,3 +123,12 @@ def test_what_the_watch_has_shown_of_a_deletion_before_it_was_answered_stays() -
     lister.drop_pod(shown)
     lister.removed(KEY, "uid-w0", LATER)
     assert lister.pods(KEY) == ()
+
+
+def test_a_pod_with_more_grace_than_there_is_time_is_read_like_any_other() -> None:
+    lister = Lister()
+    lister.jobs.see(job("1", ""))
+    shown = pod("w0") | {"spec": {"terminationGracePeriodSeconds": 2**63 - 1}}
+    shown["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:10Z", "deletionGracePeriodSeconds": 2**63 - 1}
+    lister.see_pod(shown)
+    assert [one.grace for one in lister.pods(KEY)] == [timedelta(days=1)]
