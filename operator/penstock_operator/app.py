@@ -100,7 +100,7 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
                 return
             keeping = {asyncio.create_task(elector.keep(), name="lease")}
         feed = Feed(lister, usage, jobs, volumes)
-        sync = Sync(kube, settings.watch_namespaces, feed.sources())
+        sync = Sync(kube, settings.watch_namespaces, feed.sources(), settings.sweep_seconds)
         # The Lease is kept meanwhile: a large cluster takes longer than the Lease lasts.
         if await _unless(stop, _filled(sync), keeping) is None:
             return
@@ -117,7 +117,7 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
         acting = {
             "events": recorder.run(),
             "sweep": sync.run(),
-            "resync": loop.resync(settings.resync_seconds, (sync.sweep, volume_reconciler.sweep), queues),
+            "resync": loop.resync(settings.resync_seconds, (volume_reconciler.sweep,), queues),
             **{f"job-{n}": loop.work(jobs, reconcile_job, metrics, "trainingjob") for n in range(settings.workers)},
             **{
                 f"volume-{n}": loop.work(volumes, volume_reconciler.reconcile, metrics, "lustrevolume")

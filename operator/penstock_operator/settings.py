@@ -55,6 +55,9 @@ class Settings:
     resync_seconds: float = 420.0
     """Every key is looked at again after this many seconds (plus up to 20 % jitter). Covers lost events."""
 
+    sweep_seconds: float = 60.0
+    """The caches are compared with what exists this often: a watch that was away may not tell what went meanwhile."""
+
     progress_write_seconds: float = 2.0
     """At most one status write for progress per job in this many seconds: etcd is not a metrics store."""
 

@@ -109,10 +109,10 @@ class FaultProxy(Proxy):
         """Open watches stay open and tell nothing more; watches that are opened later are not stalled."""
         self._mode("stalled")
 
-    def fail_watches(self, code: int, reason: str) -> int:
-        """End every open watch with an event of type ERROR, as the API server does: 410 Expired when the version that the watch
-        has come to is too old. Returns how many."""
-        return self._do(self._fail(_failure(code, reason)))
+    def fail_watches(self, code: int, reason: str, kind: str = "") -> int:
+        """End every open watch, or those of this kind (plural), with an event of type ERROR, as the API server does: 410
+        Expired when the version that the watch has come to is too old. Returns how many."""
+        return self._do(self._fail(_failure(code, reason), kind))
 
     def _mode(self, mode: Literal["stalled", "half"]) -> None:
         for watch in list(self._watches):
@@ -125,8 +125,8 @@ class FaultProxy(Proxy):
             watch.answer.close()  # or its handler would wait for the next event
         return len(watches)
 
-    async def _fail(self, status: dict[str, Any]) -> int:
-        watches = [watch for watch in self._watches if _connected(watch.request)]
+    async def _fail(self, status: dict[str, Any], kind: str) -> int:
+        watches = [watch for watch in self._watches if _connected(watch.request) and watch.request.path.endswith(kind)]
         for watch in watches:
             watch.mode = "over"
             await watch.response.write(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")

@@ -119,6 +119,24 @@ def test_what_was_deleted_while_the_watch_was_away_is_noticed(
     assert operator.jobs() == 1
 
 
+def test_pods_that_all_went_while_their_watch_was_away_are_noticed(
+    cluster: Cluster, replica: Replica, plane: ControlPlane, tmp_path: Path
+) -> None:
+    operator = replica("operator-0")
+    with FaultProxy(plane, tmp_path / "proxied.kubeconfig") as proxy:
+        operator.start_and_lead(KUBECONFIG=str(proxy.kubeconfig), PENSTOCK_SWEEP_SECONDS="2")
+        cluster.create_job("digits")
+        cluster.run_workers("digits")
+        until(lambda: cluster.launcher("digits"), operator.log)
+        proxy.stall_watches()
+        gone = cluster.names("digits")
+        for name in gone:
+            cluster.call("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+        assert proxy.fail_watches(410, "Expired", "pods") == 1  # the list that follows is empty, and kopf has nothing to show
+        until(lambda: len(set(cluster.names("digits", "worker")) - set(gone)) == 2, operator.log)
+        operator.kill()
+
+
 def test_a_second_replica_stands_by_and_takes_over_when_the_first_is_killed(
     cluster: Cluster, operator: Operator, replica: Replica
 ) -> None:

@@ -1,7 +1,8 @@
 """Keeps the caches true where the watch alone would not: filled before the first decision, swept after every re-listing.
 
 kopf lists again when a watch was cut for too long, and shows what exists, but not what was deleted meanwhile. So whenever
-listed objects arrive (events without a type), and at every resync, a list of metadata alone tells what is gone.
+listed objects arrive (events without a type) a list of metadata alone tells what is gone; and now and then, since a list that
+is empty shows nothing at all.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -35,9 +37,11 @@ class Source:
 class Sync:
     """Lists of all sources in all watched namespaces."""
 
-    def __init__(self, kube: Kube, namespaces: Sequence[str], sources: Sequence[Source], settle: float = 1.0) -> None:
+    def __init__(
+        self, kube: Kube, namespaces: Sequence[str], sources: Sequence[Source], every: float = 60.0, settle: float = 1.0
+    ) -> None:
         self._kube, self._namespaces, self._sources = kube, tuple(namespaces) or ("",), tuple(sources)
-        self._settle = settle
+        self._every, self._settle = every, settle
         self._listed = asyncio.Event()
 
     async def fill(self) -> None:
@@ -49,9 +53,11 @@ class Sync:
         self._listed.set()
 
     async def run(self) -> None:
-        """Sweep after each re-listing, for ever."""
+        """Sweep after each re-listing and every `every` seconds, for ever."""
         while True:
-            await self._listed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._listed.wait()
             while self._listed.is_set():  # thousands of objects are listed: wait for the last of them
                 self._listed.clear()
                 await asyncio.sleep(self._settle)
