@@ -60,7 +60,7 @@ class EnvVar(ApiModel):
         ),
     )
     value: Annotated[str, StringConstraints(max_length=65536, pattern=WITHOUT_NUL)] | None = Field(
-        default=None, description="Literal value. $(OTHER) is expanded by the kubelet."
+        default=None, description="Value. As in a container, the kubelet expands `$(OTHER)` and reads `$$` as `$`."
     )
     value_from: OpenObject | None = Field(
         default=None,
@@ -149,7 +149,10 @@ class MPI(ApiModel):
 
     implementation: MPIImplementation = Field(default=MPIImplementation.OPEN_MPI, description="The MPI of the image.")
     args: list[Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=WITHOUT_NUL)]] = Field(
-        default_factory=list, max_length=64, description="Arguments for mpirun, put before the program."
+        default_factory=list,
+        max_length=64,
+        description="Arguments for mpirun, put before the program. As in a container, the kubelet expands `$(NAME)`, with the "
+        "launcher's environment, and reads `$$` as `$`.",
     )
 
 
@@ -259,8 +262,8 @@ class TrainingJobSpec(ApiModel):
     command: list[Annotated[str, StringConstraints(max_length=65536, pattern=WITHOUT_NUL)]] = Field(
         min_length=1,
         max_length=256,
-        description="The program every rank runs, as argv; never a shell string. Nothing is expanded in it: `$(NAME)` reaches "
-        "the program as it is written.",
+        description="The program every rank runs, as argv; never a shell string. Nothing is expanded in it: `$(NAME)` and "
+        "`$$` reach the program as they are written.",
         json_schema_extra=extension(
             rule("self.size() == 0 || self[0] != ''", "the first element is the program; it must not be empty"),
             list_type="atomic",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import example, given
+from hypothesis import strategies as st
 from simulation import RULES, Simulation
 
 from penstock_operator.api.trainingjob import TrainingJobSpec
@@ -87,6 +91,60 @@ def test_a_colocated_launcher_goes_where_worker_zero_is() -> None:
     term = launcher["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
     assert term["labelSelector"]["matchLabels"]["penstock.dev/replica-index"] == "0"
     assert launcher["spec"]["tolerations"] == template["spec"]["tolerations"]
+
+
+def expanded(text: str, environment: Mapping[str, str]) -> str:
+    """What the kubelet makes of an argument or the value of a variable. Source: k8s.io/kubernetes v1.36,
+    third_party/forked/golang/expansion."""
+
+    def read(found: re.Match[str]) -> str:
+        if found["name"] is not None:
+            return environment.get(found["name"], found[0])
+        return "$" if found["rest"] == "$" else found[0]
+
+    return re.sub(r"\$(?:\((?P<name>[^)]*)\)|(?P<rest>.))", read, text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        # Of the kubelet's own tests (expand_test.go).
+        ("$(VAR_A)", "A"),
+        ("___$(VAR_B)___", "___B___"),
+        ("$$(VAR_A)_$(VAR_A)", "$(VAR_A)_A"),
+        ("f000-$$VAR_A", "f000-$VAR_A"),
+        ("$$$$$$$(VAR_A)", "$$$A"),
+        ("$$$$$$(VAR_A)", "$$$(VAR_A)"),
+        ("$(VAR_A$(VAR_B)", "$(VAR_A$(VAR_B)"),
+        ("$VAR_A)", "$VAR_A)"),
+        ("${VAR_A}", "${VAR_A}"),
+        ("$(NOT_THERE)", "$(NOT_THERE)"),
+        ("foo$", "foo$"),
+        ("$", "$"),
+        ("$$", "$"),
+        ("$(", "$("),
+        ("$()", "$()"),
+    ],
+)
+def test_the_kubelet_is_imitated_faithfully(text: str, read: str) -> None:
+    assert expanded(text, {"VAR_A": "A", "VAR_B": "B"}) == read
+
+
+@given(st.text(alphabet="$()AB{é\n", max_size=12))
+@example("kill $$")
+@example("$$(PENSTOCK_JOB_NAME)")
+@example("cost: $$$(A)$")
+def test_the_command_reaches_the_program_as_it_is_written(text: str) -> None:
+    line = launch_line(spec(command=["train", text]))
+    environment = {"A": "expanded", "PENSTOCK_JOB_NAME": "digits", "": "nothing"}
+    assert [expanded(one, environment) for one in line[-2:]] == ["train", text]
+
+
+def test_variables_and_arguments_for_mpirun_mean_what_they_mean_in_a_container() -> None:
+    chosen = {"env": [{"name": "A", "value": "$(B) $$"}], "mpi": {"args": ["-x", "B=$(B)"]}}
+    launcher = pods(**chosen)["launcher"]["spec"]["containers"][0]
+    assert {"name": "A", "value": "$(B) $$"} in launcher["env"]
+    assert "B=$(B)" in launcher["command"]
 
 
 def test_open_mpi_is_started_in_a_star_from_the_host_file() -> None:

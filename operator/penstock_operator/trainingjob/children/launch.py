@@ -33,8 +33,8 @@ def launch_line(spec: TrainingJobSpec) -> list[str]:
         # The proxies call back: they are given the launcher's address, since its host name resolves nowhere else. -genvnone:
         # hydra would otherwise overwrite each worker's environment (its pod IP, its node) with the launcher's.
         line = ["mpirun", "-f", HOSTFILE, "-n", ranks, "-localhost", "$(PENSTOCK_POD_IP)", "-genvnone"]
-    # The kubelet would expand $(NAME) in a container's command, with the launcher's environment; `$$(` is its escape.
-    return [*line, *spec.mpi.args, *(one.replace("$(", "$$(") for one in spec.command)]
+    # In a container's command the kubelet expands $(NAME), with the launcher's environment, and reads every `$$` as `$`.
+    return [*line, *spec.mpi.args, *(one.replace("$", "$$") for one in spec.command)]
 
 
 def launch_environment(spec: TrainingJobSpec) -> dict[str, str]:
