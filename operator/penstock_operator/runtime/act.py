@@ -8,10 +8,13 @@ a burst are made before any status (reconciler.py).
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from penstock_operator import names
-from penstock_operator.conditions import difference
+from penstock_operator.conditions import Status, difference
 from penstock_operator.kube import ApiError, Kube
 from penstock_operator.names import Reason
 from penstock_operator.runtime.lister import Lister
@@ -22,6 +25,11 @@ from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal
 from penstock_operator.trainingjob.verdict import Plan, Removal
+
+log = logging.getLogger("penstock.reconciler")
+
+# Made of what programs say.
+_TOLD = ("failure", "progress")
 
 
 class Refused(Exception):
@@ -47,8 +55,7 @@ class Actor:
         pods = [child for child in plan.create if child["kind"] == "Pod"]
         refused = await self._create_all(key, job, [child for child in plan.create if child["kind"] != "Pod"])
         refused = refused or await self._create_all(key, job, pods)
-        if plan.remove:
-            await asyncio.gather(*(self._remove(key, removal) for removal in plan.remove))
+        await _all(self._remove(key, removal) for removal in plan.remove)
         if refused is None:
             return None
         launcher = bool(pods) and pods[0]["metadata"]["labels"][names.LABEL_ROLE] == names.ROLE_LAUNCHER
@@ -57,22 +64,29 @@ class Actor:
     async def _write_status(self, key: Key, job: Slim, plan: Plan) -> None:
         if plan.status is None:
             return
-        old = job["status"]
-        patch = difference(old, plan.status)
+        old, new = job["status"], plan.status
+        told = [one for one in _TOLD if old.get(one) != new.get(one)]
+        try:
+            await self._patch_status(key, job, new)
+        except ApiError as error:
+            if error.status != 422 or not told:
+                raise
+            # Nothing that a program says may keep its job from ending, or its nodes from being given back.
+            log.warning("the status goes without %s: %s", " and ".join(told), error, extra={"trainingjob": "/".join(key)})
+            await self._patch_status(key, job, new | {one: old.get(one) for one in told})
+
+    async def _patch_status(self, key: Key, job: Slim, status: Status) -> None:
+        patch = difference(job["status"], status)
         if not patch:
             return
         written = await self._kube.patch_status(names.KIND, *key, job["metadata"]["resourceVersion"], patch)
-        self._lister.jobs.wrote(key, job, written["metadata"], plan.status)
-        for event in events(old, plan.status):
+        self._lister.jobs.wrote(key, job, written["metadata"], status)
+        for event in events(job["status"], status):
             self._recorder.record(job, event)
 
     async def _create_all(self, key: Key, job: Slim, children: list[Child]) -> Refused | None:
-        """Create in parallel. Returns a refusal; any other trouble is raised once all have answered."""
-        results = await asyncio.gather(*(self._create(key, job, child) for child in children), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, Refused):
-                raise result
-        return next((result for result in results if isinstance(result, Refused)), None)
+        """Create in parallel. Returns a refusal; any other trouble is raised."""
+        return next(iter(await _all(self._create(key, job, child) for child in children)), None)
 
     async def _create(self, key: Key, job: Slim, child: Child) -> None:
         kind, name = child["kind"], child["metadata"]["name"]
@@ -119,6 +133,16 @@ class Actor:
         except ApiError as error:
             if error.reason != "NotFound":
                 raise
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, None]]) -> list[Refused]:
+    """Make calls in parallel; returns the refusals. Any other trouble is raised once all have answered: who raises lets go of
+    the key, and nothing may still be on its way when the next worker takes it."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, Refused):
+            raise result
+    return [result for result in results if isinstance(result, Refused)]
 
 
 def _refusal(error: ApiError, kind: str, name: str) -> Refused | None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from simulation import OPEN_MPI_EXIT_7, OPEN_MPI_LOST, Simulation
 
 from penstock_operator import names
+from penstock_operator.api.status import TrainingJobStatus
 
 HAPPENINGS = (
     "ready", "launch", "success", "failure", "broken", "evict", "delete", "gone", "suspend", "resume", "grow", "shrink",
@@ -63,6 +64,7 @@ def test_every_story_comes_to_rest_and_breaks_no_rule(story: list[tuple[str, int
         running = [name for name in job.pods if "launcher" in name and job.view(name).alive]
         assert len(running) <= 1, f"two launchers: {running}"
         assert job.cut_short == []
+        TrainingJobStatus.model_validate(job.status)
         if ended is not None:
             assert (job.status["phase"], job.status["completionTime"]) == (ended["phase"], ended["completionTime"])
         if job.true(names.COMPLETE) or job.true(names.FAILED):

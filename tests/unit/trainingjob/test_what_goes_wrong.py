@@ -9,6 +9,7 @@ import pytest
 from simulation import OPEN_MPI_EXIT_7, OPEN_MPI_LOST, OPEN_MPI_NOT_FOUND, OPEN_MPI_SIGNAL_9, Simulation
 
 from penstock_operator import names
+from penstock_operator.api.status import TrainingJobStatus
 from penstock_operator.trainingjob.observe import Refusal
 
 
@@ -159,6 +160,28 @@ def test_every_mpi_names_the_first_to_fail(text: str, failure: dict[str, Any]) -
     job.settle()
     found = job.status["failure"]
     assert {key: found.get(key) for key in failure} == failure
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        (f"process rank {10**11} with PID 22 on node 10.0.0.2 exited on signal 11", {"rank": None, "signal": 11}),
+        (f"process rank 1 with PID 22 on node 10.0.0.2 exited on signal {2**31}", {"rank": 1, "signal": None}),
+        (f"application called MPI_Abort(MPI_COMM_WORLD, {2**32 - 1}) - process 1", {"rank": 1, "exitCode": 5}),
+        (
+            f"application called MPI_Abort(MPI_COMM_WORLD, {2**31 - 1}) - process {'9' * 1000}",
+            {"rank": None, "exitCode": 2**31 - 1},
+        ),
+    ],
+)
+def test_no_number_that_a_program_writes_is_too_large_for_the_status(text: str, failure: dict[str, Any]) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 5, text)
+    job.later(5)
+    job.settle()
+    assert job.true(names.FAILED)
+    found = TrainingJobStatus.model_validate(job.status).model_dump(by_alias=True)["failure"]
+    assert {key: found[key] for key in failure} == failure
 
 
 def test_a_node_whose_clock_is_ahead_delays_no_verdict() -> None:

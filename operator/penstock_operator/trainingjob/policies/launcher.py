@@ -51,6 +51,8 @@ _CULPRITS = (
 )
 # SIGKILL and SIGTERM, as a signal or as a shell's exit code: they come from outside, and may come with a dying node.
 _KILLED_SIGNALS, _KILLED_CODES = {9, 15}, {137, 143}
+# What the status can hold (api/status.py). Any program can write like mpirun, and a status that is refused ends no job.
+_LARGEST = 2**31 - 1
 
 
 def launcher_succeeded(observed: Observed) -> Finish | None:
@@ -172,7 +174,8 @@ def _culprit(text: str) -> dict[str, int]:
     """What mpirun says of the process that failed first: `rank`, `code`, `signal`, as far as it knows them."""
     found = next((match for one in _CULPRITS if (match := one.search(text))), None)
     known = found.groupdict() if found else {}
-    return {key: int(known[key]) for key in ("rank", "code", "signal") if known.get(key) is not None}
+    numbers = {key: int(known[key]) for key in ("rank", "code", "signal") if known.get(key) is not None}
+    return {key: number for key, number in numbers.items() if number <= _LARGEST}
 
 
 def _host(text: str) -> str:
