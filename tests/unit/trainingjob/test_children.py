@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from simulation import RULES, Simulation
 
-from penstock_operator.api.trainingjob import TrainingJobSpec
+from penstock_operator.api.trainingjob import MPIImplementation, TrainingJobSpec
 from penstock_operator.trainingjob.children.keys import ring_keys
 from penstock_operator.trainingjob.children.launch import hostfile, launch_environment, launch_line
 from penstock_operator.trainingjob.children.merge import merge
@@ -201,6 +201,24 @@ def test_the_scripts_of_the_ring_are_valid_bash() -> None:
     assert set(scripts) == {"worker", "rank-shell", "drain", "ssh", "stop"}
     for text in scripts.values():
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize("implementation", list(MPIImplementation))
+@pytest.mark.parametrize("addresses", [["10.0.0.1", "10.0.0.12"], ["fd00::1", "fd00::1:8", "2001:db8:0:1:2:3:4:5"]])
+def test_a_launcher_on_its_way_out_tells_the_ranks_of_every_worker(
+    tmp_path: Path, implementation: MPIImplementation, addresses: list[str]
+) -> None:
+    (tmp_path / "hostfile").write_text(hostfile(implementation, addresses, 8))
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/bash\necho "$@" > "$(mktemp {tmp_path}/told-XXXX)"\n')
+    ssh.chmod(0o700)
+    text = build_secret(Simulation().observed().job, RULES.surroundings)["stringData"]["stop"]
+    for theirs, ours in (("/etc/penstock/ring/ssh", ssh), ("/etc/penstock/hosts", tmp_path), ("exec sleep 20", "wait")):
+        assert theirs in text
+        text = text.replace(theirs, str(ours))
+    subprocess.run(["/bin/bash", "-c", text], check=True)
+    told = [each.read_text() for each in tmp_path.glob("told-*")]
+    assert sorted(told) == sorted(f"{address} penstock-stop\n" for address in addresses)
 
 
 @pytest.mark.parametrize(
