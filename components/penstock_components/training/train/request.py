@@ -1,8 +1,7 @@
 """The TrainingJob a step asks for, from its inputs. Pure.
 
 Only what was given is written, so that the operator's defaults hold and an older operator is not handed fields it does not
-know. Fields without an input of their own (elastic, checkpoint, scheduling, templates, ...) are reached with `spec`, the whole
-spec.
+know. Fields without an input of their own (launcher, mpi, the workers' template, ...) are reached with `spec`, the whole spec.
 """
 
 from __future__ import annotations
