@@ -168,8 +168,8 @@ def test_a_file_system_deleted_behind_our_back_is_missed_and_not_made_again(
     identity = storage.wait_phase("Available")["fileSystemId"]
     storage.fsx.delete_file_system(FileSystemId=identity)
     until(lambda: not storage.file_systems(), storage.file_systems)
-    status = storage.wait_reason("FileSystemNotFound")
-    assert status["phase"] == "Failed"
+    status = storage.wait_phase("Failed")
+    assert status["reason"] == "FileSystemNotFound"
     assert identity in storage.condition("FileSystemAvailable")["message"]
     operator.kill()  # nor by an operator that remembers nothing
     operator.start_and_lead()
@@ -178,6 +178,60 @@ def test_a_file_system_deleted_behind_our_back_is_missed_and_not_made_again(
     assert [call.action for call in proxy.changes()] == ["CreateFileSystem"]
     storage.delete()
     storage.wait_gone()
+
+
+def unseen(call: Call) -> Fault | None:
+    """AWS answers as if it knew no file system of this id."""
+    return Fault(answer=(400, "FileSystemNotFound")) if "FileSystemIds" in call.parameters else None
+
+
+def test_an_aws_that_shows_no_file_system_for_a_while_neither_fails_a_volume_nor_lets_it_go(
+    storage: Storage, operator: Operator, proxy: AWSProxy
+) -> None:
+    fill(storage)
+    (system,) = storage.file_systems()
+    storage.fsx.untag_resource(ResourceARN=system["ResourceARN"], TagKeys=["penstock.dev/volume"])  # nor one of this tag
+    proxy.fault = unseen
+    touch(storage)
+    assert storage.wait_reason("FileSystemNotFound")["phase"] == "Pending"
+    proxy.fault = lambda call: None
+    storage.wait_phase("Available")
+    proxy.fault = unseen
+    storage.delete()
+    storage.wait_reason("FileSystemNotFound")
+    proxy.fault = lambda call: None
+    storage.wait_gone()
+    assert exported(storage) == b"weights"
+    assert storage.file_systems() == []
+
+
+def test_an_operator_in_another_region_lets_no_file_system_go(
+    storage: Storage, operator: Operator, replica: Callable[[str], Operator]
+) -> None:
+    fill(storage)
+    assert (storage.status()["region"], len(storage.status()["account"])) == ("us-east-1", 12)
+    operator.kill()
+    stranger = replica("operator-1")
+    stranger.settings |= {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}
+    stranger.start_and_lead()
+    assert storage.wait_reason("FileSystemElsewhere")["phase"] == "Available", "what is mounted stays mounted"
+    storage.delete()
+    storage.wait_phase("Deleting")
+    storage.wait_reason("FileSystemElsewhere")
+    assert "is in region us-east-1, and the operator asks in eu-west-1" in storage.condition("Stalled")["message"]
+    stranger.kill()
+    operator.start_and_lead()
+    storage.wait_gone()
+    assert exported(storage) == b"weights"
+    assert storage.file_systems() == []
+
+
+def test_what_aws_refused_to_make_is_not_waited_for(storage: Storage, operator: Operator) -> None:
+    storage.aws.control.fault("fsx", "CreateFileSystem", "BadRequest", "no such subnet", times=100)
+    storage.create()
+    storage.wait_reason("CloudRefused")
+    storage.delete()
+    storage.wait_gone(seconds=3)
 
 
 @pytest.mark.parametrize("kind", ["fails", "has failed files"])

@@ -114,6 +114,52 @@ def test_an_adopted_file_system_is_mounted_and_never_deleted(storage: Storage, o
     assert storage.fsx.describe_file_systems(FileSystemIds=[made])["FileSystems"]
 
 
+def test_volumes_that_adopt_one_file_system_leave_each_others_links_alone_and_take_their_own_away(
+    storage: Storage, operator: Operator
+) -> None:
+    storage.create("owner", repositories=[storage.repository("/out", exportEvents=["New"])])
+    made = storage.wait_phase("Available", "owner")["fileSystemId"]
+    mine: Any = [{"Name": "file-system-id", "Values": [made]}]
+
+    def links() -> dict[str, Any]:
+        found = storage.fsx.describe_data_repository_associations(Filters=mine)["Associations"]
+        return {one["FileSystemPath"]: one["S3"].get("AutoExportPolicy") for one in found}
+
+    own = storage.repository("/run", exportEvents=["Deleted"])
+    storage.create("guest", fileSystemId=made, repositories=[storage.repository("/out"), own])
+    storage.wait_phase("Available", "guest")
+    assert "finalizers" in (storage.volume("guest") or {})["metadata"], "its link is to be taken away"
+    assert links() == {"/out/": {"Events": ["NEW"]}, "/run/": {"Events": ["DELETED"]}}
+    (storage.aws.files(made) / "run/model.bin").write_bytes(b"weights")
+    storage.delete("guest")
+    storage.wait_gone("guest")
+    assert links() == {"/out/": {"Events": ["NEW"]}}
+    assert storage.s3.get_object(Bucket=storage.bucket, Key="run/model.bin")["Body"].read() == b"weights"
+    assert (storage.aws.files(made) / "run/model.bin").exists(), "the files stay"
+    storage.delete("owner")
+    storage.wait_gone("owner")
+    assert storage.file_systems() == []
+
+
+def test_a_repository_whose_bucket_is_misspelt_is_corrected_or_removed_and_a_linked_one_is_not(
+    storage: Storage, operator: Operator
+) -> None:
+    storage.create(repositories=[storage.repository("/images")])
+    storage.wait_phase("Available")
+    wrong = {"path": "/out", "s3": f"s3://{storage.bucket}-misspelt/out/"}
+    storage.patch({"repositories": [storage.repository("/images"), wrong]})
+    storage.wait_reason("CloudRefused")
+    with pytest.raises(Refused, match="cannot be removed"):
+        storage.patch({"repositories": [wrong]})
+    storage.patch({"repositories": [storage.repository("/images"), storage.repository("/out")]})
+    storage.wait_phase("Available")
+    until(lambda: [row["lifecycle"] for row in storage.status()["repositories"]] == ["AVAILABLE"] * 2, storage.status)
+    storage.patch({"repositories": [storage.repository("/images"), storage.repository("/out"), {**wrong, "path": "/more"}]})
+    storage.wait_reason("CloudRefused")
+    storage.patch({"repositories": [storage.repository("/images"), storage.repository("/out")]})
+    storage.wait_phase("Available")
+
+
 def test_a_volume_that_a_job_uses_is_not_deleted_before_the_job_is(
     storage: Storage, operator: Operator, cluster: Cluster
 ) -> None:
@@ -229,6 +275,15 @@ def test_no_pod_is_asked_for_before_the_storage_is_there(storage: Storage, opera
         ({"fileSystemId": "fs-1"}, ["fileSystemId"]),
         ({"repositories": [{"path": "images", "s3": "s3://bucket/x"}]}, ["path"]),
         ({"repositories": [{"path": "/images", "s3": "bucket/x"}]}, ["s3"]),
+        (
+            {"repositories": [{"path": "/a", "s3": "s3://bucket/x"}, {"path": "/a/b", "s3": "s3://bucket/y"}]},
+            ["spec.repositories", "one folder lies in another"],
+        ),
+        ({"repositories": [{"path": "/", "s3": "s3://bucket/x"}, {"path": "/b", "s3": "s3://bucket/y"}]}, ["lies in another"]),
+        (
+            {"repositories": [{"path": "/a", "s3": "s3://bucket/x"}, {"path": "/a/", "s3": "s3://bucket/y"}]},
+            ["lies in another"],
+        ),
     ],
 )
 def test_what_aws_would_refuse_is_refused_at_apply(storage: Storage, spec: dict[str, object], words: list[str]) -> None:
@@ -238,10 +293,13 @@ def test_what_aws_would_refuse_is_refused_at_apply(storage: Storage, spec: dict[
 
 
 def test_what_aws_cannot_change_cannot_be_changed(storage: Storage) -> None:
-    storage.create(repositories=[storage.repository()])
+    storage.create(repositories=[storage.repository("/a"), storage.repository("/ab")])
+    rows = [{"path": "/a", "lifecycle": "AVAILABLE"}, {"path": "/ab", "lifecycle": "UPDATING"}]
+    storage.cluster.call("PATCH", f"{VOLUMES}/data/status", {"status": {"repositories": rows}})
     for spec, word in (
         ({"create": {"storageCapacityGiB": 2400}}, "make another LustreVolume"),
-        ({"repositories": []}, "cannot be removed"),
+        ({"repositories": [storage.repository("/a")]}, "cannot be removed"),
+        ({"repositories": [storage.repository("/a"), {"path": "/ab", "s3": "s3://other/ab/"}]}, "nor its path or s3 changed"),
         ({"create": None, "fileSystemId": "fs-0123456789abcdef0"}, "cannot be exchanged"),
     ):
         with pytest.raises(Refused, match=word):

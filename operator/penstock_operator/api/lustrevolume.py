@@ -38,6 +38,11 @@ class RepositoryEvent(StrEnum):
     DELETED = "Deleted"
 
 
+def _slashed(one: str) -> str:
+    """CEL for its path with a slash at the end."""
+    return f"{one}.path.endsWith('/') ? {one}.path : {one}.path + '/'"
+
+
 _IMMUTABLE = rule(
     "self == oldSelf", "cannot change: AWS has no call for it; make another LustreVolume", reason="FieldValueForbidden"
 )
@@ -150,20 +155,29 @@ class LustreVolumeSpec(ApiModel):
 
     file_system_id: Annotated[str, StringConstraints(pattern=r"^fs-[0-9a-f]{8,17}$", max_length=21)] | None = Field(
         default=None,
-        description="Adopt this file system. It is never deleted.",
+        description="Adopt this file system. It is never deleted; the links that were made here are, when their folders are "
+        "exported.",
         json_schema_extra=extension(_IMMUTABLE),
     )
     create: CreateFileSystem | None = Field(default=None, description="Make one.", json_schema_extra=extension(*CREATE_RULES))
     repositories: list[Repository] = Field(
         default_factory=list,
         max_length=8,
-        description="Links to S3. More can be added later; one that is there keeps its path and prefix.",
-        json_schema_extra=extension(list_type="map", list_map_keys=["path"]),
+        description="Links to S3. More can be added later; one that is linked keeps its path and prefix.",
+        json_schema_extra=extension(
+            rule(
+                f"self.all(a, self.all(b, a.path == b.path || !({_slashed('a')}).startsWith({_slashed('b')})))",
+                "one folder lies in another, which AWS refuses; give folders side by side",
+            ),
+            list_type="map",
+            list_map_keys=["path"],
+        ),
     )
     reclaim_policy: VolumeReclaimPolicy = Field(
         default=VolumeReclaimPolicy.DELETE,
         description="What becomes of a file system that was made here when the LustreVolume is deleted. Delete: folders with "
-        "exportEvents are exported, the export is proven, then the file system goes. Retain: it stays, and costs on.",
+        "exportEvents are exported, the export is proven, then the file system goes. Retain: it stays, and costs on. Of an "
+        "adopted one Retain keeps the links too.",
     )
 
 
@@ -179,9 +193,12 @@ ROOT_RULES = (
         reason="FieldValueForbidden",
     ),
     rule(
-        "!has(oldSelf.spec.repositories) || (has(self.spec.repositories) && oldSelf.spec.repositories.all(o, "
-        "self.spec.repositories.exists(n, n.path == o.path && n.s3 == o.s3)))",
-        "spec.repositories: one that is there cannot be removed, nor its path or s3 changed; make another LustreVolume",
+        # One whose bucket is misspelt must be correctable: no job may start before every link is there.
+        "!has(oldSelf.spec.repositories) || oldSelf.spec.repositories.all(o, "
+        "(has(self.spec.repositories) && self.spec.repositories.exists(n, n.path == o.path && n.s3 == o.s3)) || "
+        "!(has(self.status) && has(self.status.repositories) && self.status.repositories.exists(r, r.path == o.path && "
+        "has(r.lifecycle) && r.lifecycle in ['AVAILABLE', 'UPDATING'])))",
+        "spec.repositories: one that is linked cannot be removed, nor its path or s3 changed; make another LustreVolume",
         field_path=".spec.repositories",
         reason="FieldValueForbidden",
     ),
@@ -212,7 +229,9 @@ class RepositoryStatus(ApiModel):
 
     path: str = Field(max_length=1024, description="Folder.")
     association_id: str | None = Field(default=None, description="Data repository association, dra-….")
-    lifecycle: str | None = Field(default=None, description="CREATING, AVAILABLE, MISCONFIGURED, UPDATING, DELETING or FAILED.")
+    lifecycle: str | None = Field(
+        default=None, max_length=32, description="CREATING, AVAILABLE, MISCONFIGURED, UPDATING, DELETING, FAILED or MISSING."
+    )
     since: Timestamp | None = Field(default=None, description="When that was first seen.")
     message: str | None = Field(default=None, max_length=2048, description="What AWS says is wrong.")
 
@@ -220,11 +239,26 @@ class RepositoryStatus(ApiModel):
 class ExportStatus(ApiModel):
     """The export before deletion."""
 
+    tries: Count = Field(default=0, description="Tasks that came before the newest one.")
+    folders: list[str] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What the newest one exports: folders and where to.",
+        json_schema_extra=extension(list_type="atomic"),
+    )
     task_id: str | None = Field(default=None, description="Data repository task of the newest try, task-….")
     failures: Count = Field(default=0, description="Exports that failed.")
     since: Timestamp | None = Field(default=None, description="When the newest one failed.")
     proven: bool = Field(
-        default=False, description="A task that began after the last user had gone ended without a failed file."
+        default=False,
+        description="A task for these folders, which began after the last user had gone, ended without a failed file.",
+    )
+
+
+class VolumeCondition(Condition):
+    type: str = Field(
+        max_length=64,
+        description="FileSystemAvailable, RepositoriesLinked, ClaimBound, Exported, Reconciling or Stalled.",
     )
 
 
@@ -238,13 +272,19 @@ class LustreVolumeStatus(ApiModel):
         default=None, max_length=64, description="One word, derived: Pending, Creating, Linking, Available, Deleting or Failed."
     )
     reason: str | None = Field(default=None, max_length=128, description="Why the phase is what it is.")
-    conditions: list[Condition] = Field(
+    conditions: list[VolumeCondition] = Field(
         default_factory=list,
         max_length=16,
         description="FileSystemAvailable, RepositoriesLinked, ClaimBound, Exported, Reconciling, Stalled.",
         json_schema_extra=extension(list_type="map", list_map_keys=["type"]),
     )
     file_system_id: str | None = Field(default=None, description="fs-….")
+    account: str | None = Field(default=None, description="AWS account that has the file system, or was asked for it.")
+    region: str | None = Field(default=None, description="Its region.")
+    shared: bool | None = Field(
+        default=None, description="Another LustreVolume has named this file system, so its pods may have written too."
+    )
+    missing_since: Timestamp | None = Field(default=None, description="When AWS first knew no such file system.")
     dns_name: str | None = Field(default=None, description="Where clients mount it from.")
     mount_name: str | None = Field(default=None, description="The name that they mount.")
     zone: str | None = Field(default=None, description="Availability zone.")

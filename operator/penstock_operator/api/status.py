@@ -16,7 +16,8 @@ class Condition(ApiModel):
     """A standard Kubernetes condition."""
 
     type: str = Field(
-        max_length=64, description="Complete, Failed, Running, Suspended, Restarting, WorkersReady, Reconciling or Stalled."
+        max_length=64,
+        description="Complete, Failed, Running, Suspended, Restarting, StorageReady, WorkersReady, Reconciling or Stalled.",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
     observed_generation: int | None = Field(

@@ -35,6 +35,17 @@ class CloudError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """An account and a region: what AWS does not know in one may well be in another. Empty: not known."""
+
+    account: str = ""
+    region: str = ""
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class FileSystem:
     """A file system as DescribeFileSystems shows it. `lifecycle`: CREATING, AVAILABLE, UPDATING, DELETING, FAILED or
     MISCONFIGURED."""
@@ -47,11 +58,13 @@ class FileSystem:
     subnet_id: str = ""
     message: str = ""
     created: datetime | None = None
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Association:
-    """A data repository association. `path` and `s3` as AWS writes them, with a slash at the end."""
+    """A data repository association. `path` and `s3` as AWS writes them, with a slash at the end. `tag`: uid of the
+    LustreVolume that made it; empty for one made by hand."""
 
     id: str
     lifecycle: str
@@ -60,6 +73,7 @@ class Association:
     import_events: frozenset[str] = frozenset()
     export_events: frozenset[str] = frozenset()
     message: str = ""
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,19 @@ class FSx:
         with _errors():
             self._client: FSxClient = self._session.client("fsx", config=config)
         self._zones: dict[str, str] = {}
+
+    def place(self) -> Place:
+        """Where these calls go. What the credentials say of their account (Pod Identity, IRSA and AWS_ACCOUNT_ID do) is taken;
+        else STS is asked, which needs no permission. An account that nobody tells stays unknown."""
+        credentials = self._session.get_credentials()
+        account = credentials.get_frozen_credentials().account_id if credentials else ""
+        if not account:
+            try:
+                with _errors():
+                    account = self._session.client("sts", config=self._config).get_caller_identity()["Account"]
+            except CloudError:
+                account = ""
+        return Place(account, self._client.meta.region_name)
 
     def create(self, wanted: CreateFileSystem, uid: str, name: str) -> FileSystem:
         """CreateFileSystem. The token makes a repeated call answer with the file system of the first."""
@@ -241,6 +268,7 @@ def _policies(import_events: Sequence[str], export_events: Sequence[str]) -> Any
 
 
 def _file_system(found: Mapping[str, Any]) -> FileSystem:
+    _, _, _, region, account, *_ = found.get("ResourceARN", ":::::").split(":")
     return FileSystem(
         id=found["FileSystemId"],
         lifecycle=found.get("Lifecycle", ""),
@@ -250,6 +278,7 @@ def _file_system(found: Mapping[str, Any]) -> FileSystem:
         subnet_id=next(iter(found.get("SubnetIds", ())), ""),
         message=found.get("FailureDetails", {}).get("Message", ""),
         created=found.get("CreationTime"),
+        place=Place(account, region),
     )
 
 
@@ -263,6 +292,7 @@ def _association(found: Mapping[str, Any]) -> Association:
         import_events=frozenset(s3.get("AutoImportPolicy", {}).get("Events", ())),
         export_events=frozenset(s3.get("AutoExportPolicy", {}).get("Events", ())),
         message=found.get("FailureDetails", {}).get("Message", ""),
+        tag=next((tag["Value"] for tag in found.get("Tags", ()) if tag["Key"] == TAG_VOLUME), ""),
     )
 
 

@@ -1,31 +1,33 @@
-"""The way back: no user, no claim, a proven export, no file system, and only then no finalizer.
+"""The way back: no user, no claim, a proven export (export.py), no file system, and only then no finalizer.
 
-Data goes only after its export is proven: auto export is switched off (AWS runs no export task beside it), a task exports every
-folder that has exportEvents, it ends without one failed file, and that is written into the status before DeleteFileSystem is
-called. A file system that pods could never mount holds nothing of theirs and needs no export.
-Source: Amazon FSx API Reference, DeleteFileSystem; facts on "disable auto export, then export, then wait" in its warnings.
+Of an adopted file system only the own links go. What is retained is left as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 
 from penstock_operator import names
 from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
-from penstock_operator.cloud.fsx import FileSystem
-from penstock_operator.conditions import format_time, parse_time
-from penstock_operator.lustrevolume.links import association_of, led_elsewhere
+from penstock_operator.lustrevolume import export
+from penstock_operator.lustrevolume.export import wait
+from penstock_operator.lustrevolume.links import is_own
+from penstock_operator.lustrevolume.missing import (
+    doubt_left,
+    elsewhere,
+    is_being_deleted,
+    looked_again,
+    perhaps_there,
+    stall_elsewhere,
+)
 from penstock_operator.lustrevolume.observe import FINALIZER, Observed
 from penstock_operator.lustrevolume.verdict import (
     DeleteClaim,
     DeleteFileSystem,
     DeletePersistentVolume,
-    Export,
     Plan,
-    SetEvents,
     SetFinalizer,
+    Unlink,
     Writing,
 )
 from penstock_operator.names import VolumePhase, VolumeReason
@@ -38,28 +40,36 @@ def close(observed: Observed, writing: Writing) -> Plan:
         return Plan()
     if volume.spec is None:
         return _unreadable(observed, writing)
+    if file_system is not None:  # a volume may be deleted before it was told
+        writing.status |= {"fileSystemId": file_system.id, "storageCapacityGiB": file_system.capacity_gib}
     if observed.held_by:
         message = f"used by {', '.join(observed.held_by)}; the volume goes when these jobs are over, suspended or deleted"
-        return replace(_wait(writing, VolumeReason.IN_USE, message), again=None)  # a job that ends is told
-    ours = volume.spec.create is not None and volume.spec.reclaim_policy is not VolumeReclaimPolicy.RETAIN
-    if ours and observed.adopted_by:
+        return replace(_in_use(writing, message), again=None)  # a job that ends is told
+    retained = volume.spec.reclaim_policy is VolumeReclaimPolicy.RETAIN
+    ours = volume.spec.create is not None
+    if ours and not retained and observed.adopted_by:
         message = f"LustreVolume {', '.join(observed.adopted_by)} uses {observed.file_system_id}; delete it first"
-        return replace(_wait(writing, VolumeReason.IN_USE, message), again=writing.rules.retry)
+        return replace(_in_use(writing, message), again=writing.rules.retry)
     if claim.claim == "ours":
         message = "the claim goes when no pod mounts it any more"
         writing.condition(names.CLAIM_BOUND, False, VolumeReason.UNMOUNTING, message)
         gone = () if claim.deleting else (DeleteClaim(volume.name, claim.uid),)
-        return _wait(writing, VolumeReason.UNMOUNTING, message, gone)
+        return wait(writing, VolumeReason.UNMOUNTING, message, gone)
     if claim.volume == "ours":
-        return _wait(writing, VolumeReason.UNMOUNTING, "", (DeletePersistentVolume(volume.persistent_volume),))
-    if not ours or file_system is None:
+        return wait(writing, VolumeReason.UNMOUNTING, "", (DeletePersistentVolume(volume.persistent_volume),))
+    if retained:
         return Plan(actions=(SetFinalizer(False),))
+    if file_system is None:
+        return _absent(observed, writing)
     if file_system.lifecycle == "DELETING":
-        return _wait(writing, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
-    if _holds_data(observed, file_system) and not (volume.status.get("export") or {}).get("proven"):
-        return _export(observed, file_system, writing)
+        writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
+        return wait(writing, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
+    if export.due(observed, file_system):
+        return export.export(observed, file_system, writing)
+    if not ours:
+        return _unlinked(observed, writing)
     writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.DELETING, f"AWS deletes {file_system.id}")
-    return _wait(writing, VolumeReason.DELETING, f"deleting {file_system.id}", (DeleteFileSystem(file_system.id),))
+    return wait(writing, VolumeReason.DELETING, f"deleting {file_system.id}", (DeleteFileSystem(file_system.id),))
 
 
 def _unreadable(observed: Observed, writing: Writing) -> Plan:
@@ -73,76 +83,37 @@ def _unreadable(observed: Observed, writing: Writing) -> Plan:
     return Plan(status=writing.status)
 
 
-def _holds_data(observed: Observed, file_system: FileSystem) -> bool:
-    """Files of pods that S3 should get: some pod could mount it (the claim is named in the status before it is made), and
-    some folder is to be exported."""
+def _in_use(writing: Writing, message: str) -> Plan:
+    """Nothing that was decided or proven before holds when these are gone."""
+    export.withdraw(writing)
+    if is_being_deleted(writing.volume):
+        writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.IN_USE, message)
+    return wait(writing, VolumeReason.IN_USE, message)
+
+
+def _absent(observed: Observed, writing: Writing) -> Plan:
+    """The file system is gone, or only not seen."""
+    if observed.deleted or not perhaps_there(observed):
+        return Plan(actions=(SetFinalizer(False),))
+    if message := elsewhere(observed):
+        return stall_elsewhere(observed, writing, message)
+    known = writing.status.get("fileSystemId")
     spec = observed.volume.spec
-    wanted = spec is not None and any(one.export_events for one in spec.repositories)
-    return wanted and "claimName" in observed.volume.status and file_system.lifecycle != "FAILED"
+    ours = spec is not None and spec.create is not None
+    if ours and known and is_being_deleted(observed.volume):  # perhaps by an operator that died of it: AWS is asked to say
+        return wait(writing, VolumeReason.DELETING, f"deleting {known}", (DeleteFileSystem(known),))
+    left = doubt_left(writing)
+    if not left:
+        return Plan(actions=(SetFinalizer(False),))
+    message = f"AWS knows no file system {known or 'of this volume'}; believed when that has stood for {writing.rules.doubt}"
+    return looked_again(wait(writing, VolumeReason.NOT_FOUND, message), left, writing)
 
 
-def _export(observed: Observed, file_system: FileSystem, writing: Writing) -> Plan:
-    spec = observed.volume.spec
-    assert spec is not None
-    exported = [one for one in spec.repositories if one.export_events]
-    links = [association_of(observed, one) for one in exported]
-    lost = [
-        f"{one.path} -> {one.s3}: {found.message or found.lifecycle if found else 'not linked'}"
-        for one, found in zip(exported, links, strict=True)
-        if found is None or found.lifecycle in ("FAILED", "MISCONFIGURED", "DELETING")
-    ]
-    lost += [problem for one, found in zip(exported, links, strict=True) if (problem := led_elsewhere(one, found))]
-    if lost:
-        return _refused(writing, "; ".join(lost))
-    quiet = [found for found in links if found is not None]
-    loud = [found for found in quiet if found.export_events and found.lifecycle == "AVAILABLE"]
-    if loud:
-        off = tuple(SetEvents(found.id, tuple(sorted(found.import_events)), ()) for found in loud)
-        return _wait(writing, VolumeReason.EXPORTING, "switching auto export off", off)
-    if any(found.export_events or found.lifecycle != "AVAILABLE" for found in quiet):
-        return _wait(writing, VolumeReason.EXPORTING, "waiting for AWS to switch auto export off")
-    paths = tuple(one.path for one in exported)
-    before: dict[str, Any] = dict(observed.volume.status.get("export") or {})
-    if observed.task is None:
-        return _begin(observed, file_system, paths, before, writing)
-    if observed.task.lifecycle in ("FAILED", "CANCELED") or (observed.task.lifecycle == "SUCCEEDED" and observed.task.failed):
-        failures = int(before.get("failures", 0)) + 1
-        writing.status["export"] = {"failures": failures, "since": format_time(writing.now)}
-        canceled = "somebody canceled it" if observed.task.lifecycle == "CANCELED" else ""
-        why = observed.task.message or canceled or f"{observed.task.failed} of {observed.task.total} files failed"
-        return _refused(writing, f"{observed.task.id} ({', '.join(paths)}): {why}")
-    if observed.task.lifecycle != "SUCCEEDED" or not observed.task.counted:
-        writing.status["export"] = before | {"taskId": observed.task.id}
-        return _wait(writing, VolumeReason.EXPORTING, f"{observed.task.id} exports {', '.join(paths)}")
-    writing.status["export"] = before | {"taskId": observed.task.id, "proven": True}
-    message = f"{observed.task.id}: {observed.task.total} files, none failed"
-    writing.condition(names.EXPORTED, True, VolumeReason.EXPORTED, message)
-    return replace(_wait(writing, VolumeReason.EXPORTED, message), again=timedelta(0))
-
-
-def _begin(
-    observed: Observed, file_system: FileSystem, paths: tuple[str, ...], before: dict[str, Any], writing: Writing
-) -> Plan:
-    """The token counts failures, so a repeated call is the same task and a new try another."""
-    failures = int(before.get("failures", 0))
-    failed_at = parse_time(before.get("since"))
-    if failed_at is not None and writing.now - failed_at < writing.rules.retry:
-        return Plan(again=failed_at + writing.rules.retry - writing.now)
-    begin = Export(file_system.id, paths, f"{observed.volume.uid}-export-{failures}")
-    return _wait(writing, VolumeReason.EXPORTING, f"exporting {', '.join(paths)}", (begin,))
-
-
-def _refused(writing: Writing, why: str) -> Plan:
-    """The file system stays: its data is nowhere else."""
-    message = f"{why}; nothing is deleted. Mend it, or set spec.reclaimPolicy to Retain to keep the file system and its cost"
-    writing.condition(names.EXPORTED, False, VolumeReason.EXPORT_FAILED, message)
-    writing.phase(VolumePhase.DELETING, VolumeReason.EXPORT_FAILED)
-    writing.stalled(VolumeReason.EXPORT_FAILED, message)
-    return Plan(status=writing.status, again=writing.rules.retry)
-
-
-def _wait(writing: Writing, reason: str, message: str, actions: tuple[Any, ...] = ()) -> Plan:
-    writing.phase(VolumePhase.DELETING, reason)
-    writing.going_on(reason, message)
-    since = writing.now - writing.volume.deleted_at if writing.volume.deleted_at else timedelta(0)
-    return Plan(actions=actions, status=writing.status, again=writing.rules.patience(since))
+def _unlinked(observed: Observed, writing: Writing) -> Plan:
+    """An adopted file system takes 8 links at most, so ours do not outlive us. The files stay."""
+    own = [one for one in observed.associations if is_own(observed.volume, one)]
+    if not own:
+        return Plan(actions=(SetFinalizer(False),))
+    message = f"unlinking {', '.join(sorted(one.path for one in own))}"
+    able = tuple(Unlink(one.id) for one in own if one.lifecycle in ("AVAILABLE", "FAILED", "MISCONFIGURED"))
+    return wait(writing, VolumeReason.UNLINKING, message, able)

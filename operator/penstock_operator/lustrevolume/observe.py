@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from penstock_operator import names
 from penstock_operator.api.lustrevolume import LustreVolumeSpec
-from penstock_operator.cloud.fsx import Association, FileSystem, Task
+from penstock_operator.cloud.fsx import NOWHERE, Association, FileSystem, Place, Task
 from penstock_operator.conditions import parse_time
 
 FINALIZER = f"{names.GROUP}/file-system"
@@ -71,9 +71,12 @@ class Observed:
     volume: Volume
     file_system_id: str | None = None
     file_system: FileSystem | None = None
+    place: Place = NOWHERE
+    """Where AWS was asked; known when it was asked and knew no file system."""
+    deleted: bool = False
+    """AWS has taken a DeleteFileSystem call from this operator."""
     zone: str = ""
     associations: tuple[Association, ...] = ()
-    task_id: str | None = None
     task: Task | None = None
     claim: Claim = Claim()
     used_by: tuple[str, ...] = ()

@@ -12,11 +12,22 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from penstock_operator import names
+from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
 from penstock_operator.cloud.fsx import FileSystem
 from penstock_operator.conditions import format_time
 from penstock_operator.lustrevolume.claim import persistent_volume, persistent_volume_claim
 from penstock_operator.lustrevolume.closing import close
 from penstock_operator.lustrevolume.links import link
+from penstock_operator.lustrevolume.missing import (
+    doubt_left,
+    elsewhere,
+    forget_place,
+    looked_again,
+    note_place,
+    refused,
+    seen,
+    stall_elsewhere,
+)
 from penstock_operator.lustrevolume.observe import FINALIZER, Observed
 from penstock_operator.lustrevolume.verdict import (
     Action,
@@ -35,6 +46,9 @@ from penstock_operator.names import VolumePhase, VolumeReason
 def plan(observed: Observed, now: datetime, rules: Rules) -> Plan:
     """Decide what to do about one volume now."""
     writing = Writing(observed.volume, now, rules)
+    seen(observed, writing)
+    if observed.adopted_by:
+        writing.status["shared"] = True
     decided = close(observed, writing) if observed.volume.deleting else _open(observed, writing)
     if decided.status is not None:
         decided = replace(decided, status=_finished(decided.status, observed))
@@ -53,6 +67,8 @@ def plan(observed: Observed, now: datetime, rules: Rules) -> Plan:
     writing.phase(writing.status.get("phase", VolumePhase.PENDING), trouble.reason)
     left = trouble.until - now
     if left > timedelta(0):
+        if refused(trouble):
+            forget_place(writing)
         return Plan(status=_finished(writing.status, observed), again=left)
     return replace(decided, status=_finished(writing.status, observed))
 
@@ -65,7 +81,10 @@ def _open(observed: Observed, writing: Writing) -> Plan:
         writing.phase(VolumePhase.FAILED, VolumeReason.INVALID_SPEC)
         writing.stalled(VolumeReason.INVALID_SPEC, volume.error)
         return Plan(status=writing.status)
-    held = spec.create is not None or bool(observed.used_by)
+    # Also of an adopted file system our links are to go with us.
+    linking = bool(spec.repositories or volume.status.get("repositories"))
+    linking = linking and spec.reclaim_policy is not VolumeReclaimPolicy.RETAIN
+    held = spec.create is not None or linking or bool(observed.used_by)
     if held != (FINALIZER in volume.finalizers):
         return Plan(actions=(SetFinalizer(held),), again=timedelta(0))
     file_system = observed.file_system
@@ -90,20 +109,27 @@ def _missing(observed: Observed, writing: Writing) -> Plan:
     """No file system: it is to be made, or it is gone behind our back (which loses data, so it is never made again)."""
     spec = observed.volume.spec
     assert spec is not None
+    if message := elsewhere(observed):
+        return stall_elsewhere(observed, writing, message)
     if observed.file_system_id is not None or spec.create is None:
         message = (
             f"AWS knows no file system {observed.file_system_id}: it was deleted, or is in another account or region; "
             "delete this LustreVolume and make another"
         )
         writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.NOT_FOUND, message)
-        writing.phase(VolumePhase.FAILED, VolumeReason.NOT_FOUND)
+        left = doubt_left(writing)
+        # Failed is final for those who wait: they delete the volume and pay for another.
+        writing.phase(VolumePhase.PENDING if left else VolumePhase.FAILED, VolumeReason.NOT_FOUND)
         writing.stalled(VolumeReason.NOT_FOUND, message)
-        return Plan(status=writing.status, again=writing.rules.retry)
+        decided = Plan(status=writing.status, again=writing.rules.retry)
+        return looked_again(decided, left, writing) if left else decided
+    note_place(writing, observed.place)
     message = f"asking AWS for {spec.create.storage_capacity_gi_b} GiB"
     writing.condition(names.FILE_SYSTEM_AVAILABLE, False, VolumeReason.CREATING, message)
     writing.phase(VolumePhase.CREATING, VolumeReason.CREATING)
     writing.going_on(VolumeReason.CREATING, message)
-    return Plan(actions=(CreateFileSystem(spec.create),), status=writing.status, again=timedelta(0))
+    again = writing.rules.poll if "region" in observed.volume.status else timedelta(0)  # made, and AWS does not show it yet
+    return Plan(actions=(CreateFileSystem(spec.create),), status=writing.status, again=again)
 
 
 def _describe(found: FileSystem, zone: str, writing: Writing) -> None:

@@ -23,6 +23,12 @@ class Rules:
     retry: timedelta = timedelta(seconds=60)
     """Before a link or an export that failed is made again, and between two looks at a volume at rest."""
 
+    @property
+    def doubt(self) -> timedelta:
+        """How long AWS must know no file system before it is held to be gone: 5 minutes. FSx is eventually consistent, and a
+        CreateFileSystem that another operator sent before it lost the lease may take 100 s to land (fsx.py: three tries)."""
+        return 5 * self.retry
+
     def patience(self, since: timedelta) -> timedelta:
         """How long to wait before AWS is asked again about what began `since` ago: from `poll` to 15 s. AWS takes minutes or
         hours, and its calls are rationed."""

@@ -2,7 +2,7 @@
 
 Slower than that of jobs and apart from it: an AWS call takes a tenth of a second and a file system minutes, and neither may
 hold up a job. boto3 blocks, so its calls run in threads. Nothing is remembered that AWS would not tell again, but for answers
-that save the next look a search: the id of a file system or task that was just made.
+that save the next look a search: the id of a file system or task that was just made, and that a deletion was taken.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 from penstock_operator import names
 from penstock_operator.api.lustrevolume import VolumeReclaimPolicy
-from penstock_operator.cloud.fsx import CloudError, FileSystem, FSx
+from penstock_operator.cloud.fsx import NOWHERE, CloudError, FileSystem, FSx
 from penstock_operator.conditions import difference
 from penstock_operator.kube import ApiError, Kube
 from penstock_operator.lustrevolume import verdict
 from penstock_operator.lustrevolume.claim import LABEL_VOLUME_NAMESPACE, LABEL_VOLUME_UID
 from penstock_operator.lustrevolume.events import events
+from penstock_operator.lustrevolume.export import tries
 from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Trouble, Volume, volume_from
 from penstock_operator.lustrevolume.plan import plan
 from penstock_operator.runtime.lister import Lister
@@ -51,6 +52,7 @@ class VolumeReconciler:
         self._fsx: asyncio.Future[FSx] | None = None
         self._uids: dict[Key, str] = {}
         self._made: dict[str, str] = {}
+        self._deleted: dict[str, str] = {}
         self._tasks: dict[str, tuple[str, str]] = {}
         self._troubles: dict[str, tuple[int, Trouble]] = {}
         self._blind: dict[str, int] = {}
@@ -91,16 +93,19 @@ class VolumeReconciler:
         told = (volume.spec.file_system_id if volume.spec else None) or volume.status.get("fileSystemId")
         known = told or self._made.get(volume.uid)
         others = self._adopting(key, known) if known else ()
-        if volume.deleting and _keeps_file_system(volume):  # no question to AWS, which may let us in no more
+        if volume.deleting and _keeps_all(volume):  # no question to AWS, which may let us in no more
             return Observed(volume, told, claim=await self._claim(volume), used_by=self._users(key), held_by=self._holders(key))
         fsx = await self._client()
         found = await asyncio.to_thread(fsx.describe, known) if known else None
-        paid = volume.spec is not None and volume.spec.create is not None and FINALIZER in volume.finalizers
+        spec = volume.spec
+        paid = spec is not None and spec.create is not None and FINALIZER in volume.finalizers
         if found is None and paid and (known or volume.deleting):
             # Perhaps made by an operator that was killed before it could say so; and one answer of "not found", which AWS may
             # give of what is very new, is not enough to let a paid thing go.
             found = await asyncio.to_thread(fsx.find, volume.uid)
-        linked = found is not None and volume.spec is not None and bool(volume.spec.repositories)
+        # A link outlives its repository by a moment, and the status names it as long.
+        linked = found is not None and spec is not None and bool(spec.repositories or volume.status.get("repositories"))
+        place = NOWHERE if found else await asyncio.to_thread(fsx.place)
         task_id = self._task_id(volume)
         associations, task, (zone, zone_trouble), claim = await asyncio.gather(
             asyncio.to_thread(fsx.associations, found.id) if found and linked else _nothing(()),
@@ -112,6 +117,8 @@ class VolumeReconciler:
             volume=volume,
             file_system_id=told or (found.id if found else None),  # an answer may be older than the id
             file_system=found,
+            place=place,
+            deleted=volume.uid in self._deleted,
             zone=zone,
             associations=associations,
             task=task,
@@ -139,7 +146,7 @@ class VolumeReconciler:
     def _task_id(self, volume: Volume) -> str | None:
         export: Mapping[str, Any] = volume.status.get("export") or {}
         token, made = self._tasks.get(volume.uid, ("", ""))
-        return export.get("taskId") or (made if token.endswith(f"-export-{export.get('failures', 0)}") else None)
+        return export.get("taskId") or (made if token.endswith(f"-export-{tries(export)}") else None)
 
     def _users(self, key: Key) -> tuple[str, ...]:
         """Jobs (of its namespace) that mount it and are not over."""
@@ -185,7 +192,7 @@ class VolumeReconciler:
         now = datetime.now(UTC)
         writing = verdict.Writing(volume, now)
         writing.stalled(trouble.reason, trouble.message)
-        if not writing.is_true(names.FILE_SYSTEM_AVAILABLE):
+        if not writing.is_true(names.FILE_SYSTEM_AVAILABLE) and not volume.deleting:
             writing.condition(names.FILE_SYSTEM_AVAILABLE, False, trouble.reason, trouble.message)
         writing.phase(writing.status.get("phase", names.VolumePhase.PENDING), trouble.reason)
         await self._write(key, body, writing.status)
@@ -217,6 +224,7 @@ class VolumeReconciler:
                 log.info("%s is being made", made.id, extra={"lustrevolume": "/".join(key)})
             case verdict.DeleteFileSystem():
                 await asyncio.to_thread(fsx.delete, action.file_system_id)
+                self._deleted[volume.uid] = action.file_system_id
                 log.info("%s is being deleted", action.file_system_id, extra={"lustrevolume": "/".join(key)})
             case verdict.Link():
                 await asyncio.to_thread(fsx.link, action.file_system_id, action.repository, action.token, volume.uid)
@@ -273,7 +281,7 @@ class VolumeReconciler:
     async def _forget(self, key: Key) -> None:
         uid = self._uids.pop(key, None)
         if uid is not None:
-            for memory in (self._made, self._tasks, self._troubles, self._blind, self._zoneless):
+            for memory in (self._made, self._deleted, self._tasks, self._troubles, self._blind, self._zoneless):
                 memory.pop(uid, None)
             await self._delete_persistent_volume(f"penstock-{uid}", uid)
 
@@ -298,10 +306,13 @@ def _adopts(body: Slim) -> str | None:
     return found
 
 
-def _keeps_file_system(volume: Volume) -> bool:
-    """Its deletion leaves the file system alone."""
+def _keeps_all(volume: Volume) -> bool:
+    """Its deletion leaves the file system and its links alone."""
     spec = volume.spec
-    return spec is not None and (spec.create is None or spec.reclaim_policy is VolumeReclaimPolicy.RETAIN)
+    if spec is None:
+        return False
+    linking = spec.repositories or volume.status.get("repositories")
+    return spec.reclaim_policy is VolumeReclaimPolicy.RETAIN or (spec.create is None and not linking)
 
 
 async def _nothing(value: Any) -> Any:

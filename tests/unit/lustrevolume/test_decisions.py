@@ -32,6 +32,15 @@ def without_bucket() -> World:
     return world
 
 
+def adopting(other: World, *repositories: dict[str, Any], **spec: Any) -> World:
+    """A volume that names the file system of another one, whose links are there already."""
+    world = World(spec={"fileSystemId": "fs-0123456789abcdef0", "repositories": list(repositories), **spec})
+    world.finalizers = (FINALIZER,)
+    world.file_system = other.file_system
+    world.links = {path: replace(link, tag="uid-of-the-other") for path, link in other.links.items()}
+    return world
+
+
 def names_of(decided: verdict.Plan) -> list[str]:
     return [type(action).__name__ for action in decided.actions]
 
@@ -103,6 +112,9 @@ def test_a_lost_file_system_is_not_made_again() -> None:
     world = available()
     world.file_system = None
     assert names_of(world.step()) == []
+    assert (world.status["phase"], world.status["reason"]) == ("Pending", "FileSystemNotFound"), "AWS may be wrong yet"
+    world.now += RULES.doubt
+    assert names_of(world.step()) == []
     assert (world.status["phase"], world.status["reason"]) == ("Failed", "FileSystemNotFound")
 
 
@@ -173,8 +185,7 @@ def test_a_file_system_whose_zone_cannot_be_asked_is_told_and_can_be_deleted() -
 
 def test_a_path_that_is_linked_to_another_place_is_no_link_of_this_volume() -> None:
     first = available()
-    world = World(spec={"fileSystemId": "fs-0123456789abcdef0", "repositories": [{"path": "/out", "s3": "s3://other/out/"}]})
-    world.file_system, world.links = first.file_system, dict(first.links)
+    world = adopting(first, {"path": "/out", "s3": "s3://other/out/"})
     assert names_of(world.step()) == []
     assert condition(world, "RepositoriesLinked") == ("False", "LinkFailed")
     assert "linked to s3://bucket/out/, not to s3://other/out/" in str(world.status["conditions"])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 from penstock_operator.api.lustrevolume import Repository
-from penstock_operator.cloud.fsx import Association, FileSystem, Task, slashed
+from penstock_operator.cloud.fsx import Association, FileSystem, Place, Task, slashed
 from penstock_operator.lustrevolume import verdict
 from penstock_operator.lustrevolume.observe import FINALIZER, Claim, Observed, Trouble, Volume, volume_from
 from penstock_operator.lustrevolume.plan import plan
@@ -19,12 +19,13 @@ from penstock_operator.lustrevolume.plan import plan
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = verdict.Rules()
 CREATE: dict[str, Any] = {"create": {"subnetId": "subnet-0123456789abcdef0"}}
+HERE, ELSEWHERE = Place("111122223333", "us-east-1"), Place("444455556666", "us-east-1")
 EXPORTED: dict[str, Any] = {"path": "/out", "s3": "s3://bucket/out/", "exportEvents": ["New"]}
 
 
 @dataclass
 class World:
-    """Facts; `step` is one reconcile. What the operator remembers is nothing, as if it were killed after each."""
+    """Facts; `step` is one reconcile. What the operator remembers is next to nothing, as if it were killed after each."""
 
     spec: dict[str, Any] = field(default_factory=lambda: {**CREATE, "repositories": [EXPORTED]})
     status: dict[str, Any] = field(default_factory=dict)
@@ -38,12 +39,21 @@ class World:
     spent: set[str] = field(default_factory=set)
     """Tokens of links that are gone: AWS may answer them with what failed."""
     tasks: dict[str, Task] = field(default_factory=dict)
+    task_paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     claim: Claim = field(default_factory=Claim)
     used_by: tuple[str, ...] = ()
     adopted_by: tuple[str, ...] = ()
     zone_trouble: Trouble | None = None
-    written: bool = False
-    """A pod wrote a file that S3 does not have."""
+    unexported: dict[str, set[int]] = field(default_factory=dict)
+    """Files that S3 does not have, by the folder that pods wrote them into."""
+    exporting: dict[str, dict[str, set[int]]] = field(default_factory=dict)
+    """What was there when a task began, by its token: what is written later it does not export."""
+    asked_in: Place = HERE
+    """Where the operator asks AWS."""
+    hidden_until: datetime = START
+    """AWS knows the file system, and answers as if it did not."""
+    deletion_taken: bool = False
+    """The operator remembers that AWS took its DeleteFileSystem."""
     created: int = 0
     deleted: int = 0
     bucket: bool = True
@@ -58,12 +68,16 @@ class World:
 
     def observed(self) -> Observed:
         task_id = (self.status.get("export") or {}).get("taskId")
+        found = self.file_system
+        shown = found if found and self.asked_in == found.place and self.now >= self.hidden_until else None
         return Observed(
             self.volume,
             file_system_id=self.spec.get("fileSystemId") or self.status.get("fileSystemId"),
-            file_system=self.file_system,
-            zone="us-east-1a" if self.file_system else "",
-            associations=tuple(self.links.values()) if self.file_system else (),
+            file_system=shown,
+            place=self.asked_in,
+            deleted=self.deletion_taken,
+            zone="us-east-1a" if shown else "",
+            associations=tuple(self.links.values()) if shown else (),
             task=next((task for task in self.tasks.values() if task.id == task_id), None),
             claim=self.claim,
             used_by=self.used_by,
@@ -71,6 +85,10 @@ class World:
             adopted_by=self.adopted_by,
             zone_trouble=self.zone_trouble,
         )
+
+    def ask_where_it_is(self) -> None:
+        """Somebody has mended the operator's account."""
+        self.asked_in = Place(self.status["account"], self.status["region"]) if "region" in self.status else HERE
 
     def decide(self) -> verdict.Plan:
         return plan(self.observed(), self.now, RULES)
@@ -84,9 +102,10 @@ class World:
             self.status = decided.status
         for action in decided.actions[: max(0, done - 1)]:
             self.do(action)
+        self.deletion_taken = self.deletion_taken and done == 99
         return decided
 
-    def settle(self, limit: int = 80) -> None:
+    def settle(self, limit: int = 160) -> None:
         """Reconcile, with AWS and the cluster going on, until several looks in a row bring nothing new."""
         quiet = 0
         for _ in range(limit):
@@ -94,7 +113,7 @@ class World:
             decided = self.step()
             still = not self.go_on() and not decided.actions and before == (self.status, self.finalizers)
             quiet = quiet + 1 if still else 0
-            if self.gone or quiet == 5:
+            if self.gone or quiet == 12:  # longer than a doubt lasts
                 return
             self.now += decided.again or timedelta(0)
         raise AssertionError(f"never at rest: {self.decide()}")
@@ -117,7 +136,8 @@ class World:
             if task.lifecycle == "EXECUTING":
                 failed = int(self.export_fails or not self.bucket)
                 self.tasks[token] = replace(task, lifecycle="SUCCEEDED", failed=failed, total=1)
-                self.written = self.written and bool(failed)
+                for path, files in self.exporting.pop(token).items():
+                    self.unexported[path] -= set() if failed else files
         if self.claim.deleting and not self.used_by:
             self.claim = replace(self.claim, claim="absent", bound=False, deleting=False, released=self.claim.volume == "ours")
         elif (self.claim.volume, self.claim.claim) == ("ours", "ours") and not self.claim.deleting:
@@ -126,27 +146,41 @@ class World:
         return before != (self.file_system, self.links, self.tasks, self.claim, self.gone)
 
     def write(self) -> None:
-        """A pod writes, if one can mount it."""
-        if self.claim.claim == "ours" and self.file_system is not None and self.file_system.lifecycle == "AVAILABLE":
-            self.written = True
+        """A pod writes into every folder, if one can mount it: through this volume's claim, or another's."""
+        mounted = self.claim.claim == "ours" or bool(self.adopted_by)
+        if mounted and self.file_system is not None and self.file_system.lifecycle == "AVAILABLE":
+            for path in self.links:
+                files = self.unexported.setdefault(path, set())
+                files.add(len(files))
 
     def do(self, action: verdict.Action) -> None:
         match action:
             case verdict.SetFinalizer():
-                assert action.held or not self.file_system or not self._owned() or self._retained(), "a paid thing is let go"
+                going = self.file_system is None or self.file_system.lifecycle == "DELETING"
+                assert action.held or going or not self._owned() or self._retained(), "a paid thing is let go"
                 self.finalizers = (FINALIZER,) if action.held else ()
             case verdict.CreateFileSystem():
                 assert FINALIZER in self.finalizers, "CreateFileSystem without a finalizer"
+                assert self.file_system is None or self.asked_in == self.file_system.place, "paid for twice, in two regions"
                 if self.file_system is None:  # else the token brings back the same
                     self.created += 1
-                    self.file_system = FileSystem(f"fs-{self.created}", "CREATING", created=self.now, subnet_id="subnet-1")
+                    identity = f"fs-{self.created}"
+                    self.file_system = FileSystem(
+                        identity, "CREATING", created=self.now, subnet_id="subnet-1", place=self.asked_in
+                    )
             case verdict.DeleteFileSystem():
-                assert self.file_system is not None
                 assert self._owned()
                 assert self.deleting
                 assert not self._retained()
-                assert not self.written, "what a pod wrote is deleted before it was exported"
+                assert not self.adopted_by
                 assert self.claim.claim != "ours", "DeleteFileSystem while pods can mount it"
+                self.deletion_taken = True
+                if self.file_system is None or self.file_system.lifecycle == "DELETING":
+                    return  # FileSystemNotFound is no error
+                assert self.asked_in == self.file_system.place
+                exported = [slashed(one["path"]) for one in self.spec["repositories"] if one.get("exportEvents")]
+                lost = [path for path in exported if self.unexported.get(path)]
+                assert not lost, f"what a pod wrote into {lost} is deleted before it was exported"
                 self.deleted += 1
                 self.file_system = replace(self.file_system, lifecycle="DELETING")
             case verdict.Link():
@@ -163,7 +197,8 @@ class World:
             case verdict.Export():
                 assert self.claim.claim != "ours", "an export while pods can write"
                 assert not any(self.links[slashed(path)].export_events for path in action.paths), "export beside auto export"
-                self.tasks.setdefault(action.token, Task(f"task-{len(self.tasks)}", "EXECUTING"))
+                assert not self.adopted_by, "an export while another volume's pods can write"
+                self._export(action)
                 # What the operator remembers of its own call.
                 self.status = {
                     **self.status,
@@ -180,6 +215,17 @@ class World:
             case _:
                 assert_never(action)
 
+    def _export(self, action: verdict.Export) -> None:
+        if action.token in self.tasks:
+            assert self.task_paths[action.token] == action.paths, "AWS refuses a token with other parameters"
+            return
+        assert all(task.lifecycle != "EXECUTING" for task in self.tasks.values()), "AWS runs one task at a time"
+        self.tasks[action.token] = Task(f"task-{len(self.tasks)}", "EXECUTING")
+        self.task_paths[action.token] = action.paths
+        paths = [slashed(path) for path in action.paths]
+        self.exporting[action.token] = {path: set(self.unexported.get(path, ())) for path in paths}
+        self.unexported |= {path: set() for path in paths if path not in self.unexported}
+
     def _link(self, repository: Repository, token: str) -> None:
         path = slashed(repository.path)
         if path in self.links:
@@ -190,7 +236,7 @@ class World:
         events = [
             frozenset(event.value.upper() for event in each) for each in (repository.import_events, repository.export_events)
         ]
-        self.links[path] = Association(f"dra-{token[:8]}", lifecycle, path, slashed(repository.s3), events[0], events[1])
+        self.links[path] = Association(f"dra-{token[:8]}", lifecycle, path, slashed(repository.s3), *events, tag="uid-1")
 
     def _owned(self) -> bool:
         return "create" in self.spec
