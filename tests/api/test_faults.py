@@ -129,11 +129,11 @@ def test_pods_that_all_went_while_their_watch_was_away_are_noticed(
         cluster.run_workers("digits")
         until(lambda: cluster.launcher("digits"), operator.log)
         proxy.stall_watches()
-        gone = cluster.names("digits")
-        for name in gone:
+        gone = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in cluster.pods("digits")}
+        for name in gone.values():
             cluster.call("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
         assert proxy.fail_watches(410, "Expired", "pods") == 1  # the list that follows is empty, and kopf has nothing to show
-        until(lambda: len(set(cluster.names("digits", "worker")) - set(gone)) == 2, operator.log)
+        until(lambda: len({pod["metadata"]["uid"] for pod in cluster.pods("digits", "worker")} - set(gone)) == 2, operator.log)
         operator.kill()
 
 
