@@ -50,6 +50,17 @@ def test_the_models_folder_is_made_writable_before_the_volume_that_links_it(
     assert found == [{"file-owner": "1000", "file-group": "1000", "file-permissions": "0040775"}]
 
 
+def test_two_runs_on_one_file_system_have_folders_of_their_own() -> None:
+    folders = []
+    for run in ("first", "second"):
+        uris = [f"s3://bucket/{run}/{part}" for part in ("dataset", "model")]
+        wish = volume.build(f"s3://bucket/{run}", *uris, {"fileSystemId": "fs-0123456789abcdef0"})
+        paths = volume.places(wish, *uris)
+        assert paths == [f"/{wish['metadata']['name']}/{part}" for part in ("dataset", "model")]
+        folders += paths
+    assert len(set(folders)) == 4
+
+
 def test_a_model_whose_job_is_gone_needs_no_file_system(cluster: Played, parameters: dict[str, Any], player: Player) -> None:
     model_uri = s3.join(parameters["output_uri"], "first", "model")
     s3.write(f"{model_uri}/model.json", json.dumps({"model": "model.pt2", "bytes": 4}).encode())

@@ -58,13 +58,15 @@ def _create_problems(create: object) -> Iterator[str]:
 
 
 def build(run_uri: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:
-    """The run's LustreVolume. Pure."""
+    """The run's LustreVolume. On a file system that is there already the run's folders have its name: two runs may share it."""
+    name = runs.volume(run_uri)
+    root = f"/{name}" if "fileSystemId" in spec else ""
     repositories = [
-        {"path": "/dataset", "s3": s3.join(dataset_uri, "")},
-        {"path": "/model", "s3": s3.join(model_uri, ""), "exportEvents": ["New", "Changed"]},
+        {"path": f"{root}/dataset", "s3": s3.join(dataset_uri, "")},
+        {"path": f"{root}/model", "s3": s3.join(model_uri, ""), "exportEvents": ["New", "Changed"]},
     ]
     metadata: Object = {
-        "name": runs.volume(run_uri),
+        "name": name,
         "labels": {"app.kubernetes.io/managed-by": "penstock-components"},
         "annotations": {runs.RUN: run_uri},
     }
