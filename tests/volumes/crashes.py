@@ -167,7 +167,10 @@ class Witness:
         if call.action == "CreateDataRepositoryTask":
             self._life.claims_at_export.append(self._storage.claim())
         elif call.action == "DeleteFileSystem":
-            filters = [{"Name": "file-system-id", "Values": [call.parameters["FileSystemId"]]}]
+            identity = call.parameters["FileSystemId"]
+            if identity not in {one["FileSystemId"] for one in self._fsx.describe_file_systems()["FileSystems"]}:
+                return  # asked again by an operator that did not live to see it gone
+            filters = [{"Name": "file-system-id", "Values": [identity]}]
             tasks = self._fsx.describe_data_repository_tasks(Filters=filters)["DataRepositoryTasks"]
             self._life.tasks_at_deletion.append([(task["Lifecycle"], task["Status"]["FailedCount"]) for task in tasks])
 
