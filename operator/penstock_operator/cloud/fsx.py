@@ -9,6 +9,7 @@ Source of every field: Amazon FSx API Reference (CreateFileSystem, CreateDataRep
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ class FSx:
         with _errors():
             self._client: FSxClient = self._session.client("fsx", config=config)
         self._zones: dict[str, str] = {}
+        self._others: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     def place(self) -> Place:
         """Where these calls go. What the credentials say of their account (Pod Identity, IRSA and AWS_ACCOUNT_ID do) is taken;
@@ -112,7 +115,7 @@ class FSx:
         if not account:
             try:
                 with _errors():
-                    account = self._session.client("sts", config=self._config).get_caller_identity()["Account"]
+                    account = self._other("sts").get_caller_identity()["Account"]
             except CloudError:
                 account = ""
         return Place(account, self._client.meta.region_name)
@@ -215,9 +218,18 @@ class FSx:
         """Availability zone of a subnet; asked once."""
         if subnet_id not in self._zones:
             with _errors():
-                client = self._session.client("ec2", config=self._config)
-                self._zones[subnet_id] = client.describe_subnets(SubnetIds=[subnet_id])["Subnets"][0]["AvailabilityZone"]
+                self._zones[subnet_id] = self._other("ec2").describe_subnets(SubnetIds=[subnet_id])["Subnets"][0][
+                    "AvailabilityZone"
+                ]
         return self._zones[subnet_id]
+
+    def _other(self, service: str) -> Any:
+        """A client of another service. boto3's sessions, unlike its clients, are not thread-safe."""
+        with self._making:
+            if service not in self._others:
+                make: Any = self._session.client
+                self._others[service] = make(service, config=self._config)
+            return self._others[service]
 
 
 def create_request(wanted: CreateFileSystem, uid: str, name: str) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def _absent(observed: Observed, writing: Writing) -> Plan:
     known = writing.status.get("fileSystemId")
     spec = observed.volume.spec
     ours = spec is not None and spec.create is not None
-    if ours and known and is_being_deleted(observed.volume):  # perhaps by an operator that died of it: AWS is asked to say
+    if ours and known and is_being_deleted(observed.volume) and not export.due(observed, None):
+        # Perhaps by an operator that died of it: AWS is asked to say.
         return wait(writing, VolumeReason.DELETING, f"deleting {known}", (DeleteFileSystem(known),))
     left = doubt_left(writing)
     if not left:

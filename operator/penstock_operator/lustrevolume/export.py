@@ -24,11 +24,11 @@ from penstock_operator.lustrevolume.verdict import Export, Plan, SetEvents, Writ
 from penstock_operator.names import VolumePhase, VolumeReason
 
 
-def due(observed: Observed, file_system: FileSystem) -> bool:
+def due(observed: Observed, file_system: FileSystem | None) -> bool:
     """Some pod could mount it (the claim is named in the status before it is made, or another LustreVolume had one), some
     folder is to be exported, and it is not proven that S3 has them all."""
     status = observed.volume.status
-    if not ("claimName" in status or status.get("shared")) or file_system.lifecycle == "FAILED":
+    if not ("claimName" in status or status.get("shared")) or (file_system and file_system.lifecycle == "FAILED"):
         return False
     proof = status.get("export") or {}
     proven = proof.get("folders", ()) if proof.get("proven") else ()

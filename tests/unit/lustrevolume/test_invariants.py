@@ -106,7 +106,7 @@ DELETIONS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(DELETIONS, st.integers(0, 3)), max_size=12), st.integers(0, 8))
 def test_no_story_of_a_deletion_loses_what_pods_wrote(story: list[tuple[str, int]], begun: int) -> None:
     world = World()

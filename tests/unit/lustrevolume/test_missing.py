@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from tests.unit.lustrevolume.test_decisions import available, names_of
-from tests.unit.lustrevolume.world import ELSEWHERE, RULES, World, condition
+from tests.unit.lustrevolume.world import ELSEWHERE, EXPORTED, RULES, World, condition
 
 from penstock_operator.lustrevolume import verdict
 from penstock_operator.lustrevolume.observe import FINALIZER, Trouble
@@ -158,3 +158,20 @@ def test_an_operator_that_died_of_the_deletion_asks_for_it_again_and_waits_for_n
     assert world.deleted == 1, "it was there all the time"
     world.go_on()
     assert world.decide().actions == LET_GO
+
+
+def test_a_deletion_is_not_asked_for_again_when_there_is_more_to_export_since() -> None:
+    more = {"path": "/more", "s3": "s3://bucket/more/"}
+    world = available()
+    world.spec = {**world.spec, "repositories": [EXPORTED, more]}
+    world.settle()
+    world.deleting = True
+    while names_of(world.decide()) != ["DeleteFileSystem"]:
+        world.step()
+        world.go_on()
+    world.step(done=1)  # killed when the status was written
+    world.spec = {**world.spec, "repositories": [EXPORTED, {**more, "exportEvents": ["New"]}]}
+    world.hidden_until = world.now + timedelta(minutes=1)
+    assert names_of(world.step()) == []
+    world.settle()
+    assert (world.gone, world.deleted, len(world.task_paths)) == (True, 1, 2)
