@@ -107,12 +107,12 @@ class FSx:
         self._others: dict[str, Any] = {}
         self._making = threading.Lock()
 
-    def place(self) -> Place:
+    def place(self, ask: bool = True) -> Place:
         """Where these calls go. What the credentials say of their account (Pod Identity, IRSA and AWS_ACCOUNT_ID do) is taken;
-        else STS is asked, which needs no permission. An account that nobody tells stays unknown."""
+        else STS is asked, if `ask`; it needs no permission. An account that nobody tells stays unknown."""
         credentials = self._session.get_credentials()
-        account = credentials.get_frozen_credentials().account_id if credentials else ""
-        if not account:
+        account = (credentials.get_frozen_credentials().account_id if credentials else None) or ""
+        if not account and ask:
             try:
                 with _errors():
                     account = self._other("sts").get_caller_identity()["Account"]

@@ -105,7 +105,8 @@ class VolumeReconciler:
             found = await asyncio.to_thread(fsx.find, volume.uid)
         # A link outlives its repository by a moment, and the status names it as long.
         linked = found is not None and spec is not None and bool(spec.repositories or volume.status.get("repositories"))
-        place = NOWHERE if found else await asyncio.to_thread(fsx.place)
+        # STS is asked only where a file system was in an account that is known: not on the way to a new one.
+        place = NOWHERE if found else await asyncio.to_thread(fsx.place, "account" in volume.status)
         task_id = self._task_id(volume)
         associations, task, (zone, zone_trouble), claim = await asyncio.gather(
             asyncio.to_thread(fsx.associations, found.id) if found and linked else _nothing(()),
