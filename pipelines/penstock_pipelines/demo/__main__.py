@@ -46,6 +46,8 @@ print(urllib.request.urlopen(request, timeout=20).read().decode())
 """
 _STATE: Final = re.compile(r"INFO\]: (\[\d+:\d\d:\d\d\] .+|TrainingJob \S+: .+)")
 _INK: Final = " .:-=+*#%@"
+# Of the environment that runs this: `make demo-pipeline` alone makes no other.
+PENSTOCK: Final = os.path.relpath(os.path.join(os.path.dirname(sys.executable), "penstock"))
 
 
 def main() -> None:
@@ -55,7 +57,9 @@ def main() -> None:
     except (LocalError, ImagesError) as error:
         sys.exit(f"demo-pipeline: {error}")
     except KeyboardInterrupt:
-        sys.exit("\ndemo-pipeline: interrupted; `make demo-pipeline` goes on from here")
+        sys.exit(
+            f"\ndemo-pipeline: interrupted; `make demo-pipeline` goes on from here, `{PENSTOCK} local down` removes everything"
+        )
 
 
 def run(again: str) -> None:
@@ -171,7 +175,7 @@ def _tell(
     print(f"\nresults page\n  {FOLDER / name / 'report.html'}\n\nnext")
     print(f"  RUN={name} make demo-pipeline    # again, from the YAML: everything is found, nothing remote is started")
     print(f"  export KUBECONFIG={target.kubeconfig}\n  kubectl -n {NAMESPACE} get tj,lvol,jobs,deployments,services")
-    print("  .venv/bin/penstock local down    # removes everything")
+    print(f"  {PENSTOCK} local down    # removes everything")
 
 
 def _side_by_side(arrays: list[Any]) -> str:
