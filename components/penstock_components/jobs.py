@@ -6,6 +6,7 @@ Job stays until its TTL, to be looked at; one whose pods never come to run is de
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -92,7 +93,6 @@ def run(kube: Kube, job: Object, *, stuck_seconds: float = 60.0, every: float = 
     """
     name = job["metadata"]["name"]
     follower, patience = Follower(kube), pods.Patience(stuck_seconds)
-    changes = kube.follow("batch/v1", "Job", name, tick=every)
 
     def describe() -> tuple[Object, list[Object]]:
         found = next(changes)
@@ -105,7 +105,11 @@ def run(kube: Kube, job: Object, *, stuck_seconds: float = 60.0, every: float = 
         patience.check(its)
         return found, its
 
-    with waiting.stop_on_signal(lambda: adoption.delete(kube, job)):
+    # Closed here: an error keeps this frame, and in it the watch's connection, for as long as somebody holds the error.
+    with (
+        waiting.stop_on_signal(lambda: adoption.delete(kube, job)),
+        contextlib.closing(kube.follow("batch/v1", "Job", name, tick=every)) as changes,
+    ):
         adoption.start(kube, job, failed=lambda found: adoption.condition(found, "Failed") is not None)
         try:
             found, its = waiting.poll(

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -112,7 +112,7 @@ class Kube:
             raise
         return True
 
-    def follow(self, api_version: str, kind: str, name: str, tick: float = 30.0) -> Iterator[Object | None]:
+    def follow(self, api_version: str, kind: str, name: str, tick: float = 30.0) -> Generator[Object | None, None, None]:
         """The object now, then whenever it changes; unchanged it comes again about every `tick` seconds, so that the caller can
         look at its clock. None, once, when it is gone. Lost watches are taken up where they ended.
         """
