@@ -2,8 +2,8 @@
 
 The official client finds the identity (in-cluster token with its rotation, KUBECONFIG, exec plugins) and makes the TLS pool;
 requests are raw, so any kind works and nothing is renamed on the way. Paths come from the API server's own discovery. Outages
-and throttling are waited out; a repeated create may therefore meet its own object (409), which every
-caller takes as found. Unknown fields are refused (strict validation), never dropped.
+and throttling are waited out; a repeated create may therefore meet its own object (409), which every caller takes as found.
+Unknown fields are refused (strict validation), never dropped.
 """
 
 from __future__ import annotations

@@ -198,20 +198,26 @@ def test_a_job_deleted_by_someone_ends_the_step(cluster: Played, bucket: str) ->
             step.result(30)
 
 
-def test_a_job_that_stands_still_is_given_up_and_deleted(cluster: Played, bucket: str) -> None:
-    with in_background(lambda: training.train(wanted(cluster, bucket, stalled_minutes=0.03))) as step:
-        conditions = [true("Stalled", "QuotaExceeded", "no GPUs")]
-        cluster.training_status(the_job(cluster), phase="Pending", reason="QuotaExceeded", conditions=conditions)
-        with pytest.raises(ComponentError, match=r"stood still .* QuotaExceeded: no GPUs.*Delete"):
-            step.result(30)
-    until(lambda: not cluster.jobs(), cluster.jobs)
-
-
-def test_a_job_that_only_another_spec_would_mend_is_not_waited_for(cluster: Played, bucket: str) -> None:
-    with in_background(lambda: training.train(wanted(cluster, bucket, stalled_minutes=60.0))) as step:
-        conditions = [true("Stalled", "UnknownInstanceType", "found 'p4d.24xlrge'")]
-        cluster.training_status(the_job(cluster), phase="Pending", reason="UnknownInstanceType", conditions=conditions)
-        with pytest.raises(ComponentError, match=r"cannot run as it is: UnknownInstanceType: found 'p4d.24xlrge'.*Delete"):
+@pytest.mark.parametrize(
+    ("minutes", "reason", "message", "told"),
+    [
+        pytest.param(0.03, "QuotaExceeded", "no GPUs", r"stood still .* QuotaExceeded: no GPUs.*Delete", id="in time"),
+        pytest.param(
+            60.0,
+            "UnknownInstanceType",
+            "found 'p4d.24xlrge'",
+            r"cannot run as it is: UnknownInstanceType: found 'p4d.24xlrge'.*Delete",
+            id="at once, where only another spec would mend it",
+        ),
+    ],
+)
+def test_a_job_that_stands_still_is_given_up_and_deleted(
+    minutes: float, reason: str, message: str, told: str, cluster: Played, bucket: str
+) -> None:
+    with in_background(lambda: training.train(wanted(cluster, bucket, stalled_minutes=minutes))) as step:
+        conditions = [true("Stalled", reason, message)]
+        cluster.training_status(the_job(cluster), phase="Pending", reason=reason, conditions=conditions)
+        with pytest.raises(ComponentError, match=told):
             step.result(30)
     until(lambda: not cluster.jobs(), cluster.jobs)
 

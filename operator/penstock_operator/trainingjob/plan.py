@@ -302,9 +302,8 @@ def _suspend(observed: Observed, fitted: Fitted | Stall, now: datetime) -> Plan:
     set_condition(status, job, names.SUSPENDED, True, Reason.SUSPENDED, message, now)
     for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY):
         set_condition(status, job, kind, False, Reason.SUSPENDED, "", now)
-    stalled = isinstance(fitted, Stall)
-    reason, words = (fitted.reason, fitted.message) if isinstance(fitted, Stall) else (Reason.SUSPENDED, "")
-    set_condition(status, job, names.STALLED, stalled, reason, words, now)
+    misfit = fitted if isinstance(fitted, Stall) else Stall(Reason.SUSPENDED, "")
+    set_condition(status, job, names.STALLED, misfit is fitted, misfit.reason, misfit.message, now)
     own = [pod for pod in (*observed.launchers, *observed.workers) if not pod.deleting]
     return Plan(status=finish(status, observed), remove=tuple(Removal(pod) for pod in own))
 
