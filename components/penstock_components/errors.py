@@ -13,6 +13,11 @@ class ComponentError(ValueError):
     """Wrong input, a missing object, or a remote job that failed; the message says what to do."""
 
 
+def wrong(count: int, noun: str) -> str:
+    """"1 parameter is wrong", "2 parameters are wrong"."""
+    return f"{count} {noun} is wrong" if count == 1 else f"{count} {noun}s are wrong"
+
+
 def several(head: str, problems: Iterable[str], shown: int = 10) -> ComponentError:
     """One error for many problems: the first `shown` of them a line each, then how many more there are."""
     lines = list(problems)

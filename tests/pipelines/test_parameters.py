@@ -104,7 +104,7 @@ def test_a_bad_parameter_is_refused_by_name_and_starts_nothing(
 ) -> None:
     with pytest.raises(ComponentError, match=message) as caught:
         start(wanted(parameters, **changes))
-    assert str(caught.value).startswith("nothing was started, 1 parameters are wrong:"), caught.value
+    assert str(caught.value).startswith("nothing was started, 1 parameter is wrong:"), caught.value
     assert not list(s3.objects(parameters["output_uri"]))
 
 

@@ -20,7 +20,7 @@ from penstock_components import adoption, aws, manifest, s3
 from penstock_components.data.split_and_preprocess import images
 from penstock_components.data.split_and_preprocess.split import check_fractions
 from penstock_components.deployment.deploy import request as serving
-from penstock_components.errors import ComponentError, several
+from penstock_components.errors import ComponentError, several, wrong
 from penstock_components.kube import Kube, Object, Refused
 from penstock_components.labelling.ground_truth_labelling import checks
 from penstock_components.labelling.ground_truth_labelling import request as labelling
@@ -111,7 +111,7 @@ def start(wanted: Parameters) -> Started:
     problems += [*_labelling(wanted, run_id), *_data(wanted), *_training(wanted), *_serving(wanted)]
     problems = list(dict.fromkeys(problems))  # a wrong URI shows in more than one check
     if problems:
-        raise several(f"nothing was started, {len(problems)} parameters are wrong:", problems)
+        raise several(f"nothing was started, {wrong(len(problems), 'parameter')}:", problems)
     run_uri = runs.folder(wanted.output_uri, run_id)
     _note(wanted, s3.join(run_uri, "run.json"))
     log.info("run %s writes to %s", run_id, run_uri)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from penstock_components import adoption, pods
-from penstock_components.errors import several
+from penstock_components.errors import several, wrong
 from penstock_components.kube import Object
 
 PORT: Final = 8080
@@ -71,7 +71,7 @@ def check(wanted: Serving) -> None:
     if wanted.expected_classes and len(wanted.expected_classes) != len(wanted.samples):
         problems.append(f"expected_classes has {len(wanted.expected_classes)} entries for {len(wanted.samples)} samples")
     if problems:
-        raise several(f"nothing was deployed, {len(problems)} things are wrong:", problems)
+        raise several(f"nothing was deployed, {wrong(len(problems), 'thing')}:", problems)
 
 
 def revision(wanted: Serving) -> str:

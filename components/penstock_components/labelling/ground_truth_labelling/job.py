@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from penstock_components import aws, manifest, s3, waiting
-from penstock_components.errors import ComponentError, several
+from penstock_components.errors import ComponentError, several, wrong
 
 from . import checks, request
 from .outcome import Outcome, judge
@@ -144,4 +144,4 @@ def _stopper(wanted: Labelling, name: str) -> Callable[[], None]:
 
 def _refuse(problems: list[str]) -> None:
     if problems:
-        raise several(f"no labelling job was started, {len(problems)} things are wrong:", problems)
+        raise several(f"no labelling job was started, {wrong(len(problems), 'thing')}:", problems)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from penstock_components import adoption, names, s3
-from penstock_components.errors import several
+from penstock_components.errors import several, wrong
 from penstock_components.kube import Object
 
 API_VERSION: Final = "penstock.dev/v1alpha1"
@@ -84,7 +84,7 @@ def check(wanted: Training) -> None:
         if getattr(wanted, name) <= 0:
             problems.append(f"{name} is {getattr(wanted, name):g}; it must be above 0")
     if problems:
-        raise several(f"no training was started, {len(problems)} things are wrong:", problems)
+        raise several(f"no training was started, {wrong(len(problems), 'thing')}:", problems)
     s3.parse(wanted.model_uri)
 
 
