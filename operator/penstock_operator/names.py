@@ -87,6 +87,7 @@ class Reason:
     ACCEPTED: Final = "Accepted"
     CREATING_WORKERS: Final = "CreatingWorkers"
     WAITING_FOR_WORKERS: Final = "WaitingForWorkers"
+    WAITING_FOR_PREDECESSOR: Final = "WaitingForPredecessor"
     UNSCHEDULABLE: Final = "Unschedulable"
     WORKERS_READY: Final = "WorkersReady"
     STARTING_LAUNCHER: Final = "StartingLauncher"

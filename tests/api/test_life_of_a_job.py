@@ -77,6 +77,35 @@ def test_a_pod_of_the_same_name_that_is_not_ours_is_not_adopted(cluster: Cluster
     cluster.call("DELETE", f"{JOBS}/digits")
 
 
+def test_a_job_applied_again_waits_for_the_pods_of_the_deleted_one(cluster: Cluster, operator: Operator) -> None:
+    cluster.create_job("digits")
+    until(lambda: len(cluster.pods("digits")) == 2, operator.log)
+    held = {"metadata": {"finalizers": ["example.com/still-writing-a-checkpoint"]}}
+    cluster.call("PATCH", f"{PODS}/digits-worker-0", held)
+    cluster.call("DELETE", f"{JOBS}/digits")
+    until(lambda: cluster.names("digits") == ["digits-worker-0"], lambda: cluster.names("digits"))
+    again = cluster.create_job("digits")
+    until(lambda: cluster.job("digits").get("status", {}).get("reason") == "WaitingForPredecessor", operator.log)
+    assert cluster.names("digits") == ["digits-worker-0"]
+    cluster.call("PATCH", f"{PODS}/digits-worker-0", {"metadata": {"finalizers": None}})
+    until(lambda: len(cluster.pods("digits")) == 2, lambda: cluster.job("digits").get("status"))
+    assert all(owned_by(pod, again) for pod in cluster.pods("digits"))
+    assert not [one for one in cluster.job("digits")["status"]["conditions"] if one["type"] == "Stalled"]
+
+
+def test_a_network_policy_that_the_deleted_job_leaves_behind_is_waited_for(cluster: Cluster, operator: Operator) -> None:
+    policies = "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
+    cluster.create_job("digits")
+    until(lambda: len(cluster.pods("digits")) == 2, operator.log)
+    cluster.call("PATCH", f"{policies}/digits-ring", {"metadata": {"finalizers": ["example.com/slow"]}})
+    cluster.call("DELETE", f"{JOBS}/digits")
+    until(lambda: cluster.names("digits") == [], lambda: cluster.names("digits"))
+    cluster.create_job("digits")
+    until(lambda: cluster.job("digits").get("status", {}).get("reason") == "WaitingForPredecessor", operator.log)
+    cluster.call("PATCH", f"{policies}/digits-ring", {"metadata": {"finalizers": None}})
+    until(lambda: len(cluster.pods("digits")) == 2, lambda: cluster.job("digits").get("status"))
+
+
 def post_progress(operator: Operator, job: Object, token: str) -> int:
     metadata = job["metadata"]
     url = f"http://127.0.0.1:{operator.port}/v1/progress/{metadata['namespace']}/{metadata['name']}/{metadata['uid']}"

@@ -23,13 +23,15 @@ from penstock_operator.runtime.queue import Key
 from penstock_operator.runtime.recorder import Recorder
 from penstock_operator.trainingjob.children.common import Child
 from penstock_operator.trainingjob.events import events
-from penstock_operator.trainingjob.observe import Refusal
+from penstock_operator.trainingjob.observe import Refusal, maker
 from penstock_operator.trainingjob.verdict import Plan, Removal
 
 log = logging.getLogger("penstock.reconciler")
 
 # Made of what programs say.
 _TOLD = ("failure", "progress")
+# The garbage collector follows a deletion within moments, and of a NetworkPolicy's end no watch tells.
+_GARBAGE = timedelta(seconds=1)
 
 
 class Refused(Exception):
@@ -59,7 +61,8 @@ class Actor:
         if refused is None:
             return None
         launcher = bool(pods) and pods[0]["metadata"]["labels"][names.LABEL_ROLE] == names.ROLE_LAUNCHER
-        return Refusal(refused.reason, refused.message, now + self._refusal_retry, launcher)
+        retry = _GARBAGE if refused.reason == Reason.WAITING_FOR_PREDECESSOR else self._refusal_retry
+        return Refusal(refused.reason, refused.message, now + retry, launcher)
 
     async def _write_status(self, key: Key, job: Slim, plan: Plan) -> None:
         if plan.status is None:
@@ -107,11 +110,16 @@ class Actor:
         if kind == "Secret":
             return
         found = await self._kube.get(kind, key[0], name)  # gone between the two calls: an error, and the key comes back
-        owners = found["metadata"].get("ownerReferences") or ()
-        if any(one.get("controller") and one["uid"] == job["metadata"]["uid"] for one in owners):
+        made_by = maker(found["metadata"])
+        if made_by == job["metadata"]["uid"]:
             if kind == "Pod":
                 self._lister.created(key, found)
             return
+        if made_by:  # names of children hold the job's, so it is of an earlier job, and the garbage collector's
+            raise Refused(
+                Reason.WAITING_FOR_PREDECESSOR,
+                f"{kind} {name} of the deleted job of this name is still there; it is waited for",
+            )
         raise Refused(
             Reason.NAME_CONFLICT, f"{kind} {name} exists and is not part of this job; delete or rename it, or rename the job"
         )

@@ -51,6 +51,7 @@ class PodView:
     name: str
     uid: str
     owner_uid: str
+    """Of the TrainingJob that made it; empty for a stranger's pod."""
     role: str
     index: int
     attempt: int
@@ -276,7 +277,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
-        owner_uid=next((one["uid"] for one in metadata.get("ownerReferences") or () if one.get("controller")), ""),
+        owner_uid=maker(metadata),
         role=role,
         index=_number(labels.get(names.LABEL_INDEX)),
         attempt=_number(labels.get(names.LABEL_ATTEMPT)),
@@ -308,6 +309,12 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         containers_ended=bool(containers) and all("terminated" in (one.get("state") or {}) for one in containers),
         unprepared_since=_unprepared(conditions),
     )
+
+
+def maker(metadata: Mapping[str, Any]) -> str:
+    """The uid of the TrainingJob that made this child; empty where none did."""
+    owners = metadata.get("ownerReferences") or ()
+    return next((one["uid"] for one in owners if one.get("controller") and one["kind"] == names.KIND), "")
 
 
 def _unprepared(conditions: Mapping[str, Mapping[str, Any]]) -> datetime | None:

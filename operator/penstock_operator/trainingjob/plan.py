@@ -33,6 +33,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
     sooner,
     time_to_live_left,
 )
+from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
@@ -74,6 +75,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         or dead_worker(observed)
         or misfit
         or resized(observed)
+        or predecessor_going(observed)
         or storage_missing(observed)
         or _refused(observed, now)
         or startup_error(observed, rules, now)
@@ -119,9 +121,8 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     # With every pod, not only with the first: a Secret whose write failed, or that was deleted, is made again.
     create = [*_ground(job, rules), *pods] if pods else []
     status = begin(job)
-    if not (
-        missing and job.is_true(names.STALLED)
-    ):  # a refused job stays Stalled until a try succeeds: one write, not two a try
+    # A job that was not taken says so until a try succeeds: one write, not two a try.
+    if not (missing and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.WORKERS_READY)))):
         if volumes_of(spec):
             set_condition(status, job, names.STORAGE_READY, True, Reason.STORAGE_READY, "every LustreVolume is available", now)
         _describe_workers(status, observed, spec, missing, ready, now)
@@ -206,22 +207,23 @@ def _next_look(observed: Observed, rules: Rules, now: datetime, pause: timedelta
 # --- verdicts ---------------------------------------------------------------------------------------------------------------
 
 
-def _refused(observed: Observed, now: datetime) -> Stall | None:
+def _refused(observed: Observed, now: datetime) -> Stall | Hold | None:
     """Children that the API server did not take. What was made of a first start is given back: half a ring only holds nodes."""
     refusal = observed.refusal
     if refusal is None or now >= refusal.until:
         return None
+    if refusal.reason == Reason.WAITING_FOR_PREDECESSOR:
+        return Hold(names.WORKERS_READY, refusal.reason, refusal.message, wait=refusal.until - now)
     first = observed.job.condition(names.RUNNING) is None
     return Stall(refusal.reason, refusal.message, give_back=first and not refusal.launcher, wait=refusal.until - now)
 
 
 def _hold(observed: Observed, verdict: Hold, now: datetime) -> Plan:
-    """Nothing is made before the storage is there."""
     status = begin(observed.job)
-    set_condition(status, observed.job, names.STORAGE_READY, False, verdict.reason, verdict.message, now, introduce=True)
+    set_condition(status, observed.job, verdict.condition, False, verdict.reason, verdict.message, now, introduce=True)
     set_condition(status, observed.job, names.RECONCILING, True, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.STALLED, False, verdict.reason, "", now)
-    return Plan(status=finish(status, observed), again=deadline_left(observed.job, now))
+    return Plan(status=finish(status, observed), again=sooner(verdict.wait, deadline_left(observed.job, now)))
 
 
 def _stall(observed: Observed, verdict: Stall, now: datetime) -> Plan:

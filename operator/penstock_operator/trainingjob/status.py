@@ -12,6 +12,7 @@ from penstock_operator import conditions, names
 from penstock_operator.conditions import Status, condition, is_true
 from penstock_operator.names import Phase, Reason
 from penstock_operator.trainingjob.observe import Job, Observed
+from penstock_operator.trainingjob.policies.predecessor import waits_for_predecessor
 
 
 def set_condition(
@@ -69,7 +70,8 @@ def _phase(status: Status, observed: Observed) -> tuple[str, str]:
     if unplaced:
         return Phase.PENDING, shortage(unplaced.unschedulable)
     if not ring:
-        return Phase.PENDING, Reason.CREATING_WORKERS
+        waits = waits_for_predecessor(condition(status, names.WORKERS_READY))
+        return Phase.PENDING, Reason.WAITING_FOR_PREDECESSOR if waits else Reason.CREATING_WORKERS
     counts = status["workers"]
     if counts["ready"] == counts["desired"]:
         return Phase.WAITING_FOR_WORKERS, Reason.STARTING_LAUNCHER

@@ -58,10 +58,12 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Storage is on its way; nothing is made before it is there."""
+    """Something is on its way, and nothing is made before it is there. `condition` is the one that says so."""
 
+    condition: str
     reason: str
     message: str
+    wait: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

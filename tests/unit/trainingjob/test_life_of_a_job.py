@@ -8,7 +8,7 @@ import pytest
 from simulation import NOW, Simulation
 
 from penstock_operator import names
-from penstock_operator.conditions import difference
+from penstock_operator.conditions import condition, difference
 from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal
 
@@ -341,6 +341,25 @@ def test_pods_of_another_owner_are_neither_counted_nor_removed() -> None:
     job.settle()
     assert "foreign" in job.pods
     assert job.status["workers"]["desired"] == 2
+
+
+def test_a_job_waits_for_the_pods_of_the_deleted_job_of_its_name_and_then_starts() -> None:
+    earlier = Simulation().started()
+    job = Simulation()
+    job.body["metadata"]["uid"] = "of the job that was applied after"
+    job.pods = earlier.pods
+    for name in job.pods:
+        job.deleting(name, grace=30)
+    job.settle()
+    assert job.created == []
+    assert (job.status["phase"], job.status["reason"]) == ("Pending", "WaitingForPredecessor")
+    assert condition(job.status, names.STALLED) is None
+    assert "3 pods of the deleted job" in (condition(job.status, names.WORKERS_READY) or {})["message"]
+    for name in list(job.pods):
+        job.gone(name)
+    job.settle()
+    assert job.created == ["digits-worker-0", "digits-worker-1"]
+    assert job.status["reason"] != "WaitingForPredecessor"
 
 
 def test_the_start_time_is_that_of_the_first_reconcile() -> None:

@@ -7,6 +7,7 @@ wait for the volume too, both would hold their costs for ever.
 
 from __future__ import annotations
 
+from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed
@@ -19,10 +20,10 @@ def storage_missing(observed: Observed) -> Hold | Stall | None:
     """What holds up the pods that are missing; None when they may be made."""
     spec = observed.job.spec
     assert spec is not None
-    names = volumes_of(spec)
-    if not names or all(index in observed.ring for index in range(spec.workers.replicas)):
+    volumes = volumes_of(spec)
+    if not volumes or all(index in observed.ring for index in range(spec.workers.replicas)):
         return None
-    for name in names:
+    for name in volumes:
         found = observed.storage.get(name)
         if found is None:
             return Stall(
@@ -31,8 +32,10 @@ def storage_missing(observed: Observed) -> Hold | Stall | None:
             )
         if not (found.mounts if observed.ring else found.available):
             detail = f": {found.message}" if found.message else ""
-            return Hold(Reason.VOLUME_NOT_READY, f"LustreVolume {name} is not available ({found.reason}){detail}")
-    zones = {found.zone: name for name in names if (found := observed.storage[name]).zone}
+            return Hold(
+                names.STORAGE_READY, Reason.VOLUME_NOT_READY, f"LustreVolume {name} is not available ({found.reason}){detail}"
+            )
+    zones = {found.zone: name for name in volumes if (found := observed.storage[name]).zone}
     if len(zones) > 1:
         text = ", ".join(f"{name} is in {zone}" for zone, name in sorted(zones.items()))
         return Stall(Reason.ZONES_DIFFER, f"spec.volumes: {text}; workers run in one zone, so the volumes must be in one too")
