@@ -12,51 +12,19 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.api.cluster import now, until
+from tests.api.cluster import until
 from tests.components.conftest import example
 from tests.components.played import Kubelet, Played, as_process, complete, in_background
+from tests.components.training_jobs import export, failed, report, the_job, true, wanted
 
 from penstock_components import s3
 from penstock_components.errors import ComponentError
 from penstock_components.kube import Kube
-from penstock_components.training.train import exported, preflight, progress
 from penstock_components.training.train import job as training
 from penstock_components.training.train.component import train as component
 from penstock_components.training.train.request import Training, build, check
 
 pytest_plugins = ["tests.components.api_server"]
-
-
-def wanted(cluster: Played, bucket: str, **more: Any) -> Training:
-    given = {"image": "none", "command": ["train"], "workers": 2, "run_id": "run-1", "namespace": cluster.namespace, **more}
-    return Training(model_uri=f"{bucket}/model", **given)
-
-
-def export(uri: str, size: int = 1000, **metrics: float) -> None:
-    """As a training program and FSx: the model, then what describes it."""
-    s3.write(f"{uri}/model.pt2", b"m" * size)
-    about = {"model": "model.pt2", "bytes": size, "sha256": "0" * 64, "metrics": metrics}
-    s3.write(f"{uri}/model.json", json.dumps(about).encode())
-
-
-def the_job(cluster: Played) -> str:
-    until(cluster.jobs, lambda: "no TrainingJob")
-    (name,) = cluster.jobs()
-    return name
-
-
-def failed(**failure: Any) -> dict[str, Any]:
-    conditions = [true("Failed", "ProgramFailed", "exit code 3")]
-    return {"phase": "Failed", "reason": "ProgramFailed", "conditions": conditions, "failure": failure}
-
-
-def true(kind: str, reason: str, message: str) -> dict[str, str]:
-    return {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()}
-
-
-def report(step: int, loss: float) -> dict[str, Any]:
-    given = {"step": step, "totalSteps": 100, "percent": step, "etaSeconds": 190, "samplesPerSecond": 950.0}
-    return {**given, "metrics": {"loss": loss}}
 
 
 def test_a_training_is_followed_to_its_model(
@@ -222,39 +190,6 @@ def test_a_job_that_stands_still_is_given_up_and_deleted(
     until(lambda: not cluster.jobs(), cluster.jobs)
 
 
-def test_a_job_is_checked_before_it_is_needed_by_a_suspended_copy_that_goes_again(cluster: Played, bucket: str) -> None:
-    kube = Kube(cluster.namespace)
-
-    def refusal(*conditions: dict[str, str]) -> str:
-        wish = build(wanted(cluster, bucket, instance_type="p4d.24xlarge"))
-        with in_background(lambda: preflight.refusal(kube, wish)) as asking:
-            name = the_job(cluster)
-            assert cluster.job(name)["spec"]["runPolicy"]["suspend"] is True
-            assert name != wish["metadata"]["name"]
-            cluster.training_status(name, phase="Suspended", observedGeneration=1, conditions=list(conditions))
-            said = asking.result(30)
-        assert cluster.jobs() == []
-        return said
-
-    assert refusal(true("Suspended", "Suspended", "set it to false")) == ""
-    assert refusal(true("Stalled", "DoesNotFitInstanceType", "9 on 8")) == "9 on 8"
-
-
-def test_fields_are_checked_without_making_anything(cluster: Played, bucket: str) -> None:
-    kube = Kube(cluster.namespace)
-    assert preflight.refusal(kube, build(wanted(cluster, bucket))) == ""
-    wish = build(wanted(cluster, bucket, resources={"limits": {"memory": "much"}}, instance_type="p4d.24xlarge"))
-    assert "spec.workers.resources.limits[memory]" in preflight.refusal(kube, wish)
-    assert cluster.jobs() == []
-
-
-def test_an_operator_that_does_not_answer_is_told(cluster: Played, bucket: str) -> None:
-    wish = build(wanted(cluster, bucket, instance_type="p4d.24xlarge"))
-    with pytest.raises(ComponentError, match=r"operator has not looked at TrainingJob check-.* within 1 s"):
-        preflight.refusal(Kube(cluster.namespace), wish, seconds=1.0)
-    assert cluster.jobs() == []
-
-
 def test_a_job_that_takes_too_long_is_suspended_where_that_is_asked(cluster: Played, bucket: str) -> None:
     with pytest.raises(ComponentError, match=r"did not end within .* Pending"):
         training.train(wanted(cluster, bucket, deadline_hours=0.0005, on_cancel="Suspend"))
@@ -302,36 +237,6 @@ def test_a_model_whose_job_is_gone_is_trained_again_only_where_it_may_not_be_reu
         cluster.training_status(other, **failed())
         with pytest.raises(ComponentError, match="ProgramFailed"):
             step.result(30)
-
-
-def test_the_model_of_an_earlier_training_is_not_taken(bucket: str) -> None:
-    export(f"{bucket}/model")
-    with pytest.raises(ComponentError, match="is older than the job"):
-        exported.wait(f"{bucket}/model", datetime.now(UTC) + timedelta(days=1), 0.1)
-
-
-def test_a_model_that_an_earlier_attempt_left_is_not_taken(bucket: str) -> None:
-    uri = f"{bucket}/model"
-    export(uri)
-    assert exported.look(uri, attempt=2).model is not None  # it does not tell
-    s3.write(f"{uri}/model.json", json.dumps({"model": "model.pt2", "bytes": 1000, "attempt": 1}).encode())
-    assert exported.look(uri, attempt=2).words == f"{uri}/model.json is of attempt 1, and attempt 2 is the one that succeeded"
-    assert exported.look(uri, attempt=1).model is not None
-
-
-def test_a_model_that_is_not_whole_yet_is_waited_for(bucket: str) -> None:
-    uri, since = f"{bucket}/model", datetime.now(UTC)
-    assert exported.look(uri, since) == exported.Looked(f"{uri}/model.json is not there yet")
-    s3.write(f"{uri}/model.json", b'{"model": "model.pt2"')
-    assert "no description of a model" in exported.look(uri, since).words
-    s3.write(f"{uri}/model.json", json.dumps({"model": "model.pt2", "bytes": 5}).encode())
-    assert exported.look(uri, since).words == f"{uri}/model.pt2 is not there yet, expected 5 bytes"
-    s3.write(f"{uri}/model.pt2", b"123")
-    assert exported.look(uri, since).words == f"{uri}/model.pt2 is 3 bytes, expected 5 bytes"
-    s3.write(f"{uri}/model.pt2", b"12345")
-    found = exported.look(uri, since).model
-    assert found is not None
-    assert found.bytes == 5
 
 
 STEP = """
@@ -409,29 +314,6 @@ def test_a_complete_job_survives_the_cancelling_of_a_step_that_waits_for_its_mod
         process.send_signal(signal.SIGTERM)
         process.wait(20)
     assert cluster.jobs() == [name]
-
-
-def test_progress_alone_is_written_every_ten_seconds_but_a_change_of_state_at_once() -> None:
-    lines = progress.Lines(every=10.0)
-
-    def job(step: int, phase: str = "Running") -> dict[str, Any]:
-        return {"status": {"phase": phase, "reason": "R", "progress": {"step": step}}}
-
-    written = [lines.next(job(step), now) for step, now in [(1, 0.0), (1, 1.0), (2, 2.0), (3, 11.0)]]
-    assert written == ["Running (R), step 1", None, None, "Running (R), step 3"]
-    assert lines.next(job(4, "Restarting"), 12.0) == "Restarting (R), step 4"
-
-
-def test_a_long_history_is_thinned_evenly() -> None:
-    history = progress.History()
-    for step in range(10_000):
-        history.add({"status": {"attempt": 1, "progress": {"step": step, "metrics": {"train_loss": 1.0}}}})
-    steps = [point.step for point in history.points]
-    assert history.name == "train_loss"
-    assert 1000 <= len(steps) <= 2000
-    assert steps == sorted(steps)
-    assert steps[0] < 20
-    assert steps[-1] > 9980
 
 
 def test_the_readme_example_trains(cluster: Played, bucket: str, kfp_local: Path) -> None:
