@@ -7,6 +7,7 @@ failed step again wants it tried again. One that a step has given up for good ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -117,17 +118,32 @@ def condition(found: Object, kind: str) -> Object | None:
     return None
 
 
-def _wait_gone(kube: Kube, old: Object, seconds: float) -> None:
+def follow_until(
+    kube: Kube, found: Object, until: Callable[[Object], bool], seconds: float, overdue: Callable[[Object], str]
+) -> Object | None:
+    """Watch the object until `until(object)`, and return it so; None if it is gone.
+
+    Raises:
+        ComponentError: neither within `seconds`; the message is `overdue(object)`.
+    """
     deadline = time.monotonic() + seconds
-    for now in kube.follow(old["apiVersion"], old["kind"], old["metadata"]["name"], tick=min(5.0, seconds)):
-        if now is None or now["metadata"]["uid"] != old["metadata"]["uid"]:
-            return
-        if time.monotonic() > deadline:
-            finalizers = ", ".join(now["metadata"].get("finalizers", [])) or "none"
-            raise ComponentError(
-                f"{old['kind']} {old['metadata']['name']} is being deleted and not gone after {seconds:.0f} s; finalizers "
-                f"left: {finalizers}"
-            )
+    name, tick = found["metadata"]["name"], min(5.0, seconds)
+    with contextlib.closing(kube.follow(found["apiVersion"], found["kind"], name, tick)) as changes:
+        for now in changes:
+            if now is None or until(now):
+                return now
+            if time.monotonic() > deadline:
+                raise ComponentError(overdue(now))
+    raise AssertionError("a followed object ends with None")
+
+
+def _wait_gone(kube: Kube, old: Object, seconds: float) -> None:
+    def overdue(now: Object) -> str:
+        left = ", ".join(now["metadata"].get("finalizers", [])) or "none"
+        name = f"{old['kind']} {old['metadata']['name']}"
+        return f"{name} is being deleted and not gone after {seconds:.0f} s; finalizers left: {left}"
+
+    follow_until(kube, old, lambda now: bool(now["metadata"]["uid"] != old["metadata"]["uid"]), seconds, overdue)
 
 
 def seconds(begin: str | None, end: str | None) -> float:

@@ -14,7 +14,7 @@ class ComponentError(ValueError):
 
 
 def wrong(count: int, noun: str) -> str:
-    """"1 parameter is wrong", "2 parameters are wrong"."""
+    """The count in words: 1 parameter is wrong, 2 parameters are wrong."""
     return f"{count} {noun} is wrong" if count == 1 else f"{count} {noun}s are wrong"
 
 

@@ -79,6 +79,17 @@ class Kube:
         items = [{"apiVersion": api_version, "kind": kind, **each} for each in answer["items"]]
         return sorted(items, key=lambda each: str(each["metadata"]["name"]))
 
+    def refusal(self, body: Object) -> str:
+        """What the API server finds wrong with the object, '' for nothing; none is made. A name that is taken is no fault."""
+        try:
+            self.create(body, dry_run=True)
+        except Refused as error:
+            if error.status in (400, 422):
+                return str(error)
+            if error.status != 409:
+                raise
+        return ""
+
     def create(self, body: Object, *, dry_run: bool = False) -> Object:
         """Create; raises Refused with status 409 where the name is taken. A dry run is checked by the server and not kept."""
         path = self._path(body["apiVersion"], body["kind"])

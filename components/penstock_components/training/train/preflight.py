@@ -6,12 +6,11 @@ killed step leaves behind is found by the next and deleted then.
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from penstock_components import adoption, names, waiting
 from penstock_components.errors import ComponentError
-from penstock_components.kube import Kube, Object, Refused
+from penstock_components.kube import Kube, Object
 
 from .request import LONGEST_NAME
 
@@ -25,12 +24,8 @@ def refusal(kube: Kube, wish: Object, seconds: float = 60.0) -> str:
     Raises:
         ComponentError: nobody says: no right to make TrainingJobs, or no operator that looks at one within `seconds`.
     """
-    try:
-        kube.create(wish, dry_run=True)
-    except Refused as error:
-        if error.status not in (400, 422):
-            raise
-        return str(error)
+    if words := kube.refusal(wish):
+        return words
     if "instanceType" not in wish["spec"].get("workers", {}):
         return ""
     probe = _suspended(wish)
@@ -49,17 +44,17 @@ def _suspended(wish: Object) -> Object:
 
 
 def _verdict(kube: Kube, made: Object, seconds: float) -> str:
-    deadline = time.monotonic() + seconds
     name = made["metadata"]["name"]
-    for found in kube.follow(made["apiVersion"], made["kind"], name, tick=min(5.0, seconds)):
-        if found is None:
-            raise ComponentError(f"TrainingJob {name} was deleted before the operator had looked at it; run the step again")
-        if found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]:
-            stalled = adoption.condition(found, "Stalled")
-            return str(stalled["message"]) if stalled else ""
-        if time.monotonic() > deadline:
-            raise ComponentError(
-                f"the operator has not looked at TrainingJob {name} within {seconds:.0f} s; see `kubectl get pods -A -l "
-                "app.kubernetes.io/name=penstock` and the operator's log"
-            )
-    raise AssertionError("a followed object ends with None")
+    silent = (
+        f"the operator has not looked at TrainingJob {name} within {seconds:.0f} s; see `kubectl get pods -A -l "
+        "app.kubernetes.io/name=penstock` and the operator's log"
+    )
+    seen = adoption.follow_until(kube, made, _looked_at, seconds, overdue=lambda now: silent)
+    if seen is None:
+        raise ComponentError(f"TrainingJob {name} was deleted before the operator had looked at it; run the step again")
+    stalled = adoption.condition(seen, "Stalled")
+    return str(stalled["message"]) if stalled else ""
+
+
+def _looked_at(job: Object) -> bool:
+    return bool(job.get("status", {}).get("observedGeneration") == job["metadata"]["generation"])
