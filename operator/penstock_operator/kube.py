@@ -80,9 +80,13 @@ class Kube:
 
         Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it never takes
         over an object of the same name that is somebody else's: that is a 409 AlreadyExists.
+
+        A pod holds what the user wrote and we pass through. Without strict validation the API server drops a misspelt field
+        without a word, and a `nodeselector` places nothing.
         """
         path = self._path(body["kind"], body["metadata"].get("namespace", ""))
-        return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}", body)
+        strict = "&fieldValidation=Strict" if body["kind"] == "Pod" else ""
+        return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}{strict}", body)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         return await self._request("GET", self._path(kind, namespace, name))

@@ -93,6 +93,22 @@ def test_a_job_applied_again_waits_for_the_pods_of_the_deleted_one(cluster: Clus
     assert not [one for one in cluster.job("digits")["status"]["conditions"] if one["type"] == "Stalled"]
 
 
+def test_a_misspelt_field_that_ends_in_a_pod_is_told_by_the_field_of_the_job(cluster: Cluster, operator: Operator) -> None:
+    def told() -> str:
+        conditions = cluster.job("digits").get("status", {}).get("conditions", [])
+        return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
+
+    volumes = [{"name": "scratch", "mountPath": "/scratch", "emptyDir": {"sizelimit": "1Gi"}}]
+    template = {"spec": {"nodeselector": {"disk": "fast"}}}
+    cluster.create_job("digits", volumes=volumes, launcher={"template": template})
+    until(lambda: told().endswith('was refused: unknown field "spec.volumes[scratch].emptyDir.sizelimit"'), operator.log)
+    assert cluster.names("digits") == []
+    mended = [{"name": "scratch", "mountPath": "/scratch", "emptyDir": {}}]
+    cluster.call("PATCH", f"{JOBS}/digits", {"spec": {"volumes": mended}})
+    cluster.run_workers("digits")
+    until(lambda: told().endswith('unknown field "spec.launcher.template.spec.nodeselector"'), operator.log)
+
+
 def test_a_network_policy_that_the_deleted_job_leaves_behind_is_waited_for(cluster: Cluster, operator: Operator) -> None:
     policies = "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
     cluster.create_job("digits")

@@ -85,6 +85,9 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
         ("spec.volumes[0]", "exactly one of lustreVolume, persistentVolumeClaim, emptyDir, configMap, secret; found none"),
     ),
     ("a mountPath that hides the image's own", job(volumes=[volume(path="/etc")]), ("spec.volumes[0].mountPath", "hides what")),
+    ("the same with two slashes", job(volumes=[volume(path="//usr")]), ("spec.volumes[0].mountPath", "without '//'")),
+    ("the same by a way round", job(volumes=[volume(path="/data/../usr")]), ("spec.volumes[0].mountPath", "and '..'")),
+    ("the same by a dot", job(volumes=[volume(path="/usr/.")]), ("spec.volumes[0].mountPath", "'.' and")),
     ("a mountPath of one letter", job(volumes=[volume(path="d")]), ("spec.volumes[0].mountPath", '"d"', "should match")),
     ("a NUL in the command", job(command=["echo", "a\0b"]), ("spec.command[1]", "should match")),
     ("a NUL in the environment", job(env=[{"name": "A", "value": "\0"}]), ("spec.env[0].value", "should match")),
@@ -92,6 +95,11 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     (
         "a mountPath of the operator's own",
         job(volumes=[volume(path="/etc/penstock/ring")]),
+        ("spec.volumes[0].mountPath", "are the operator's own mounts"),
+    ),
+    (
+        "a mountPath under the operator's own",
+        job(volumes=[volume(path="/etc/penstock/ring/more")]),
         ("spec.volumes[0].mountPath", "are the operator's own mounts"),
     ),
     ("a mountPath that is not absolute", job(volumes=[volume(path="data")]), ("spec.volumes[0].mountPath", "should match")),

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from penstock_operator import names
 from penstock_operator.api.fields import WITHOUT_NUL, ApiModel, OpenObject, Quantity, extension, rule
 
+_OWN_FOLDER = "/etc/penstock"
 _RESERVED_MOUNTS = (names.RING_PATH, names.HOSTS_PATH, "/dev/shm")
 _SYSTEM_FOLDERS = (
     *("/bin", "/dev", "/etc", "/etc/penstock", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/bin"),
@@ -180,16 +181,17 @@ class Volume(ApiModel):
         ),
     )
     mount_path: Annotated[str, StringConstraints(max_length=1024, pattern=r"^/[^:]*[^:/]$")] = Field(
-        description="Absolute path in the containers, without a trailing slash.",
+        description="Absolute path in the containers, without a trailing slash and without `//`, `.` and `..`.",
         json_schema_extra=extension(
             rule(
-                f"!(self in {list(_RESERVED_MOUNTS)!r})",
+                f"!(self in {list(_RESERVED_MOUNTS)!r}) && !self.startsWith('{_OWN_FOLDER}/')",
                 f"{', '.join(_RESERVED_MOUNTS)} are the operator's own mounts; choose another path",
             ),
             rule(
                 f"!(self in {list(_SYSTEM_FOLDERS)!r})",
                 "a volume there hides what bash, sshd and mpirun need of the image; choose another path",
             ),
+            rule("!self.matches('/([.][.]?)?(/|$)')", "write the path without '//', '.' and '..'"),
         ),
     )
     sub_path: str | None = Field(default=None, max_length=1024, description="Path inside the volume.")

@@ -22,6 +22,7 @@ from penstock_operator.runtime.objects import Slim
 from penstock_operator.runtime.queue import Key
 from penstock_operator.runtime.recorder import Recorder
 from penstock_operator.trainingjob.children.common import Child
+from penstock_operator.trainingjob.children.origin import origin, origins
 from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal, maker
 from penstock_operator.trainingjob.verdict import Plan, Removal
@@ -99,7 +100,7 @@ class Actor:
             if error.reason == "AlreadyExists":
                 await self._check_ours(key, job, kind, name)
                 return
-            if refusal := _refusal(error, kind, name):
+            if refusal := _refusal(error, child, job):
                 raise refusal from error
             raise
         if kind == "Pod":
@@ -153,9 +154,13 @@ async def _all(calls: Iterable[Coroutine[Any, Any, None]]) -> list[Refused]:
     return [result for result in results if isinstance(result, Refused)]
 
 
-def _refusal(error: ApiError, kind: str, name: str) -> Refused | None:
-    """Tell a refusal from a passing trouble. Source: quota and PodSecurity admission answer 403, validation 422."""
-    causes = "; ".join(f"{one.get('field')}: {one.get('message')}" for one in error.details.get("causes") or ())
+def _refusal(error: ApiError, child: Child, job: Slim) -> Refused | None:
+    """Tell a refusal from a passing trouble. Quota and PodSecurity admission answer 403, validation 422, decoding 400."""
+    kind, name = child["kind"], child["metadata"]["name"]
+    causes = "; ".join(
+        f"{origin(child, job['spec'], one.get('field') or '')}: {one.get('message')}"
+        for one in error.details.get("causes") or ()
+    )
     if error.status == 403 and "exceeded quota" in error.message:
         return Refused(
             Reason.QUOTA_EXCEEDED,
@@ -164,5 +169,7 @@ def _refusal(error: ApiError, kind: str, name: str) -> Refused | None:
     if error.status == 403 and "because it is being terminated" in error.message:
         return None
     if error.status in (400, 403, 422):
-        return Refused(Reason.POD_REFUSED, f"{kind} {name} was refused: {causes or error.message}")
+        # The decoder's sentence begins with the kind and what it cannot be handled as.
+        said = error.message.rpartition("strict decoding error: ")[2]
+        return Refused(Reason.POD_REFUSED, f"{kind} {name} was refused: {causes or origins(child, job['spec'], said)}")
     return None
