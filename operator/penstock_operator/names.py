@@ -107,6 +107,8 @@ class Reason:
     # ends
     PROGRAM_SUCCEEDED: Final = "ProgramSucceeded"
     PROGRAM_NOT_FOUND: Final = "ProgramNotFound"
+    MPI_ARGUMENTS: Final = "MPIArgumentsRefused"
+    NO_USER: Final = "NoUser"
     DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
     INFRASTRUCTURE_RESTARTS_EXHAUSTED: Final = "InfrastructureRestartsExhausted"
     # stalls

@@ -73,6 +73,24 @@ def test_a_program_that_is_not_there_fails_at_once(space: Space) -> None:
     assert "/no/such/program" in failed["message"]
 
 
+def test_arguments_of_another_mpi_fail_at_once_with_mpiruns_own_words(space: Space) -> None:
+    space.run("args", "true", mpi={"args": ["-genv", "A", "b"]})
+    space.wait_phase("args", "Failed", seconds=30)
+    failed = space.condition("args", "Failed")
+    assert failed["reason"] == "MPIArgumentsRefused"
+    assert "-genv" in failed["message"]
+
+
+def test_a_user_that_the_image_does_not_know_is_named(space: Space) -> None:
+    template = {"spec": {"securityContext": {"runAsUser": 4242}}}
+    space.run("nobody", "true", workers={"replicas": 2, "template": template}, launcher={"template": template})
+    space.wait_phase("nobody", "Failed", seconds=30)
+    assert space.condition("nobody", "Failed")["reason"] == "NoUser"
+    space.run("two-users", "true", workers={"replicas": 2, "template": template})
+    space.wait_phase("two-users", "Failed", seconds=30)
+    assert space.condition("two-users", "Failed")["reason"] == "NoUser"
+
+
 def test_a_killed_worker_is_replaced_alone_and_the_job_completes(space: Space) -> None:
     script = "if [ $PENSTOCK_ATTEMPT = 1 ]; then while :; do sleep 0.1; done; else echo second attempt; fi"
     space.run("loss", script, workers={"replicas": 3}, runPolicy={"maxRestarts": 0, "cleanPodPolicy": "None"})
@@ -128,6 +146,17 @@ def test_deleting_a_running_job_leaves_nothing(space: Space) -> None:
         return space.kubectl("get", "tj,pods,secrets,networkpolicies", "-o", "name")
 
     space.wait("nothing is left", lambda: not left(), seconds=60)
+
+
+def test_a_job_applied_again_starts_when_the_ranks_of_the_deleted_one_have_saved(space: Space) -> None:
+    space.run("again", SAVES_ON_SIGTERM)
+    space.wait("the ranks run", lambda: space.logs("again-launcher").count("up") == 2)
+    space.kubectl("delete", "tj", "again")
+    space.run("again", "echo the second one")
+    space.wait("it says what it waits for", lambda: space.job("again")["status"]["reason"] == "WaitingForPredecessor")
+    status = space.wait_phase("again", "Complete")
+    assert status["attempt"] == 1
+    assert space.logs("again-launcher").splitlines() == ["the second one"] * 2
 
 
 def test_a_foreign_pod_with_a_workers_name_is_not_touched(space: Space) -> None:

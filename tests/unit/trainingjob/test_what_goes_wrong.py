@@ -6,10 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from simulation import OPEN_MPI_EXIT_7, OPEN_MPI_LOST, OPEN_MPI_NOT_FOUND, OPEN_MPI_SIGNAL_9, Simulation
+from simulation import OPEN_MPI_EXIT_7, Simulation
 
 from penstock_operator import names
-from penstock_operator.api.status import TrainingJobStatus
 from penstock_operator.trainingjob.observe import Refusal
 
 
@@ -116,74 +115,6 @@ def test_a_launcher_that_is_gone_without_a_trace_is_a_loss_and_a_new_attempt() -
     assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
 
 
-@pytest.mark.parametrize("text", ["Connection closed by peer [10.0.0.3]:5123", "RuntimeError: Connection reset by peer"])
-def test_a_program_that_speaks_of_connections_is_no_broken_ring(text: str) -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 137, f"{text}\n{OPEN_MPI_SIGNAL_9}")
-    job.later(5)
-    job.settle()
-    assert job.why(names.FAILED) == "ProgramFailed"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "ssh: connect to host 10.0.0.2 port 2222: Connection refused",
-        "Connection closed by 10.0.0.2 port 2222",
-        "kex_exchange_identification: Connection closed by remote host",
-        "client_loop: send disconnect: Broken pipe",
-        "[mpiexec@launcher] HYDU_sock_write (utils/sock.c:254): assert (!closed) failed: sock closed",
-        OPEN_MPI_LOST,
-    ],
-)
-def test_ssh_and_mpirun_tell_of_a_broken_ring(text: str) -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 255, text)
-    job.later(5)
-    job.settle()
-    assert job.status["restarts"] == {"code": 0, "infrastructure": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "failure"),
-    [
-        ("application called MPI_Abort(MPI_COMM_WORLD, 6) - process 1", {"rank": 1, "exitCode": 6, "pod": "digits-worker-1"}),
-        ("MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD\nwith errorcode 9.", {"rank": 0, "exitCode": 9}),
-        ("=   RANK 1 PID 77 RUNNING AT 10.0.0.2\n=   EXIT CODE: 5", {"rank": 1, "exitCode": 5, "pod": "digits-worker-1"}),
-        ("=   PID 77 RUNNING AT 10.0.0.1\n=   EXIT CODE: 5", {"exitCode": 5, "pod": "digits-worker-0"}),
-        ("=   RANK 1 PID 77 RUNNING AT 10.0.0.2\n=   KILLED BY SIGNAL: 11 (Segmentation fault)", {"rank": 1, "signal": 11}),
-    ],
-)
-def test_every_mpi_names_the_first_to_fail(text: str, failure: dict[str, Any]) -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 1, text)
-    job.settle()
-    found = job.status["failure"]
-    assert {key: found.get(key) for key in failure} == failure
-
-
-@pytest.mark.parametrize(
-    ("text", "failure"),
-    [
-        (f"process rank {10**11} with PID 22 on node 10.0.0.2 exited on signal 11", {"rank": None, "signal": 11}),
-        (f"process rank 1 with PID 22 on node 10.0.0.2 exited on signal {2**31}", {"rank": 1, "signal": None}),
-        (f"application called MPI_Abort(MPI_COMM_WORLD, {2**32 - 1}) - process 1", {"rank": 1, "exitCode": 5}),
-        (
-            f"application called MPI_Abort(MPI_COMM_WORLD, {2**31 - 1}) - process {'9' * 1000}",
-            {"rank": None, "exitCode": 2**31 - 1},
-        ),
-    ],
-)
-def test_no_number_that_a_program_writes_is_too_large_for_the_status(text: str, failure: dict[str, Any]) -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 5, text)
-    job.later(5)
-    job.settle()
-    assert job.true(names.FAILED)
-    found = TrainingJobStatus.model_validate(job.status).model_dump(by_alias=True)["failure"]
-    assert {key: found[key] for key in failure} == failure
-
-
 def test_a_node_whose_clock_is_ahead_delays_no_verdict() -> None:
     job = Simulation().started()
     job.later(3600)
@@ -263,49 +194,6 @@ def test_the_last_failed_launcher_stays_for_its_log_and_earlier_ones_go() -> Non
         job.later(100)
         job.settle()
     assert {name for name in job.pods if "launcher" in name} == {"digits-launcher-a3", "digits-launcher-a4"}
-
-
-def test_a_rank_killed_by_a_signal_is_named() -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 137, OPEN_MPI_SIGNAL_9)
-    job.later(10)
-    job.settle()
-    assert job.said(names.FAILED).startswith("rank 1 on digits-worker-1 was ended by signal 9")
-
-
-def test_mpirun_that_lost_a_daemon_does_not_blame_the_program() -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 1, OPEN_MPI_LOST)
-    job.later(4)
-    job.settle()
-    assert job.why(names.RESTARTING) == "RingBroken"
-
-
-def test_an_unclear_failure_waits_a_moment_for_a_lost_worker_to_show() -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 1, "something odd")
-    assert job.plan().again == timedelta(seconds=3)
-    job.deleting("digits-worker-0")
-    job.settle()
-    assert job.why(names.RESTARTING) == "WorkerLost"
-
-
-def test_an_unclear_failure_is_the_programs_when_all_workers_stay() -> None:
-    job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 3, "Traceback: boom")
-    job.later(4)
-    job.settle()
-    assert job.why(names.FAILED) == "ProgramFailed"
-    assert job.status["failure"]["exitCode"] == 3
-
-
-def test_a_program_that_is_not_there_is_not_tried_again() -> None:
-    job = Simulation().started()
-    job.ended("digits-launcher", 134, OPEN_MPI_NOT_FOUND)
-    job.settle()
-    assert job.why(names.FAILED) == "ProgramNotFound"
-    assert "spec.command: 'train'" in job.said(names.FAILED)
-    assert job.status["restarts"] == {"code": 0, "infrastructure": 0}
 
 
 def test_an_image_that_cannot_be_pulled_stalls_at_once_and_fails_after_the_grace() -> None:

@@ -1,58 +1,34 @@
 """What the end of a launcher means: success, a program that failed, or a ring that broke under it.
 
 mpirun's exit code alone does not tell: when a node dies, mpirun fails too, often seconds before Kubernetes notices. So the
-workers' state and mpirun's own words (the end of the log, kept in the pod's status by FallbackToLogsOnError) decide, and where
-neither is conclusive a short settling time lets a lost worker show.
+workers' state and mpirun's own words (mpirun_words.py) decide, and where neither is conclusive a short settling time lets a
+lost worker show.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
+from penstock_operator import names
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.children.common import launcher_name
 from penstock_operator.trainingjob.observe import Observed, PodView
+from penstock_operator.trainingjob.policies.mpirun_words import (
+    NO_USER,
+    NOT_FOUND,
+    RING_BROKEN,
+    SHELL_NOT_FOUND,
+    USAGE,
+    culprit_of,
+    first_line,
+    host_of,
+    ring_line,
+)
 from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
 
-# Open MPI 4 and 5, hydra (MPICH, Intel) and OpenSSH, each when a remote daemon or its connection is gone.
-_RING_BROKEN = re.compile(
-    r"lost communication with|ORTE was unable to reliably start|PRTE has lost communication|A daemon .{0,40}died unexpectedly"
-    # Programs say "Connection closed by peer" too; only ssh names the port.
-    r"|^ssh: connect to host|^Connection (closed|reset) by \S+ port \d+|^Connection to \S+ closed by remote host"
-    r"|^kex_exchange_identification: |^client_loop: send disconnect|^Timeout, server \S+ not responding"
-    r"|^Connection timed out during banner exchange"
-    r"|^\[\S+\] HYD[^\n]*assert [^\n]*(sock|pmi)|unexpected (EOF|disconnect)[^\n]*proxy",
-    re.IGNORECASE | re.MULTILINE,
-)
-# mpirun's own words for a program that is not there; programs say "no such file" about much else.
-_NOT_FOUND = re.compile(
-    r"(mpirun|prterun|mpiexec|orterun) was unable to (launch the specified application as it\s+could not\s+(access|find)"
-    r"|find the specified executable)|execvp error on file",
-    re.IGNORECASE,
-)
-_SHELL_NOT_FOUND = re.compile(r"command not found|No such file or directory|Permission denied", re.IGNORECASE)
-# Who failed first: Open MPI 4 and 5 by rank, Intel by rank and host, MPICH by host alone; and a call of MPI_Abort.
-_CULPRITS = (
-    re.compile(r"Process name:\s*\[\S+,(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)"),
-    re.compile(r"process rank (?P<rank>\d+) with PID \d+ on node (?P<host>\S+) exited on\s+signal (?P<signal>\d+)"),
-    re.compile(
-        r"MPI_ABORT was invoked on rank (?P<rank>\d+) in communicator [^\n]*(\s+Proc: \S+)?"
-        r"\s+(with )?errorcode:?\s+(?P<code>\d+)",
-        re.IGNORECASE,
-    ),
-    re.compile(r"application called MPI_Abort\([^,()]*, (?P<code>\d+)\) - process (?P<rank>\d+)"),
-    re.compile(r"RUNNING AT (?P<host>\S+)\s*=\s*EXIT CODE:\s*\d+[\s\S]*EXIT STRING: [^\n]*\(signal (?P<signal>\d+)\)"),
-    re.compile(
-        r"(RANK (?P<rank>\d+) )?PID \d+ RUNNING AT (?P<host>\S+)\s*=\s*"
-        r"(EXIT CODE:\s*(?P<code>\d+)|KILLED BY SIGNAL:\s*(?P<signal>\d+))"
-    ),
-)
 # SIGKILL and SIGTERM, as a signal or as a shell's exit code: they come from outside, and may come with a dying node.
 _KILLED_SIGNALS, _KILLED_CODES = {9, 15}, {137, 143}
-# What the status can hold (api/status.py). Any program can write like mpirun, and a status that is refused ends no job.
-_LARGEST = 2**31 - 1
 
 
 def launcher_succeeded(observed: Observed) -> Finish | None:
@@ -102,10 +78,10 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
         return Finish(
             False,
             Reason.PROGRAM_NOT_FOUND,
-            f"{launcher.name} could not start: {_first_line(text)}; does the image hold mpirun?",
+            f"{launcher.name} could not start: {first_line(text)}; does the image hold mpirun?",
             failure,
         )
-    culprit = _culprit(text)
+    culprit = culprit_of(text)
     named = bool(culprit) and culprit.get("signal") not in _KILLED_SIGNALS and culprit.get("code") not in _KILLED_CODES
     if lost := _lost_worker(observed, launcher):  # whatever the ranks said: they fail when a peer is gone
         where = f" on {lost.node}" if lost.node else ""
@@ -117,8 +93,8 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
         )
     if not named and any(pod.ended and not pod.deleting for pod in _without_successor(observed, launcher)):
         return None  # `dead_worker` knows why: a worker out of memory breaks the ring too
-    shell = culprit == {} and launcher.exit_code in (126, 127) and _SHELL_NOT_FOUND.search(text)
-    if (_NOT_FOUND.search(text) or shell) and not _RING_BROKEN.search(text):
+    shell = culprit == {} and launcher.exit_code in (126, 127) and SHELL_NOT_FOUND.search(text)
+    if (NOT_FOUND.search(text) or shell) and not RING_BROKEN.search(text):
         program = observed.job.spec.command[0] if observed.job.spec else "?"
         return Finish(
             False,
@@ -126,13 +102,15 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"spec.command: {program!r} could not be run in the image (exit code {launcher.exit_code}); check the path",
             failure,
         )
+    if culprit == {} and (unusable := _unusable(observed, text)):
+        return Finish(False, *unusable, failure)
     if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
         return Wait(min(launcher.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
-    if not named and _RING_BROKEN.search(text):
+    if not named and RING_BROKEN.search(text):
         return Restart(
             "infrastructure",
             Reason.RING_BROKEN,
-            f"mpirun lost a worker (exit code {launcher.exit_code}): {_ring_line(text)}",
+            f"mpirun lost a worker (exit code {launcher.exit_code}): {ring_line(text)}",
             failure,
         )
     place = f" on {failure['pod']}" if failure.get("pod") != launcher.name else ""
@@ -141,6 +119,26 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
     if failure.get("signal") == 9:
         how += " (SIGKILL, mostly for more memory than the worker's limit)"
     return Restart("code", Reason.PROGRAM_FAILED, f"{who} {how}", failure)
+
+
+def _unusable(observed: Observed, text: str) -> tuple[str, str] | None:
+    """Reason and message where mpirun began nothing, and would begin nothing the next time."""
+    spec = observed.job.spec
+    implementation = spec.mpi.implementation.value if spec else ""
+    if found := USAGE.search(text):
+        said = " ".join(found[0].split())[:200]
+        return (
+            Reason.MPI_ARGUMENTS,
+            f"mpirun did not take its arguments ({said}); check spec.mpi.args, and that the image's MPI is {implementation} "
+            "(spec.mpi.implementation)",
+        )
+    if found := NO_USER.search(text):
+        return (
+            Reason.NO_USER,
+            f"ssh refused ({found[0]}): launcher and workers run as one user, and the image's /etc/passwd must know it; "
+            f"set runAsUser in neither template (it is {names.RUN_AS}), or add the user to the image",
+        )
+    return None
 
 
 def describe(observed: Observed, launcher: PodView) -> dict[str, Any]:
@@ -157,31 +155,17 @@ def describe(observed: Observed, launcher: PodView) -> dict[str, Any]:
         built["exitCode"] = launcher.exit_code
     if launcher.exit_signal:
         built["signal"] = launcher.exit_signal
-    culprit, spec = _culprit(text), observed.job.spec
+    culprit, spec = culprit_of(text), observed.job.spec
     built |= {
         ours: culprit[theirs]
         for ours, theirs in (("rank", "rank"), ("exitCode", "code"), ("signal", "signal"))
         if theirs in culprit
     }
     workers = {pod.index: pod for pod in observed.workers} | observed.ring
-    worker = next((pod for pod in workers.values() if pod.ip and pod.ip == _host(text)), None)
+    worker = next((pod for pod in workers.values() if pod.ip and pod.ip == host_of(text)), None)
     if worker is None and spec and "rank" in culprit:
         worker = workers.get(culprit["rank"] // spec.slots)
     return built | ({"pod": worker.name, "node": worker.node} if worker else {})
-
-
-def _culprit(text: str) -> dict[str, int]:
-    """What mpirun says of the process that failed first: `rank`, `code`, `signal`, as far as it knows them."""
-    found = next((match for one in _CULPRITS if (match := one.search(text))), None)
-    known = found.groupdict() if found else {}
-    numbers = {key: int(known[key]) for key in ("rank", "code", "signal") if known.get(key) is not None}
-    return {key: number for key, number in numbers.items() if number <= _LARGEST}
-
-
-def _host(text: str) -> str:
-    """The address of that process, where mpirun names one: the host file holds pod addresses."""
-    found = next((match for one in _CULPRITS if (match := one.search(text))), None)
-    return str((found.groupdict().get("host") if found else None) or "")
 
 
 def _without_successor(observed: Observed, launcher: PodView) -> list[PodView]:
@@ -192,12 +176,3 @@ def _without_successor(observed: Observed, launcher: PodView) -> list[PodView]:
 
 def _lost_worker(observed: Observed, launcher: PodView) -> PodView | None:
     return next((pod for pod in _without_successor(observed, launcher) if pod.lost), None)
-
-
-def _ring_line(text: str) -> str:
-    found = _RING_BROKEN.search(text)
-    return next((line.strip() for line in text.splitlines() if found and found[0].splitlines()[0] in line), "")[:200]
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:200]
