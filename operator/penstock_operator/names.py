@@ -108,7 +108,7 @@ class Reason:
     PROGRAM_SUCCEEDED: Final = "ProgramSucceeded"
     PROGRAM_NOT_FOUND: Final = "ProgramNotFound"
     MPI_ARGUMENTS: Final = "MPIArgumentsRefused"
-    NO_USER: Final = "NoUser"
+    UNUSABLE_USER: Final = "UnusableUser"
     DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
     INFRASTRUCTURE_RESTARTS_EXHAUSTED: Final = "InfrastructureRestartsExhausted"
     # stalls

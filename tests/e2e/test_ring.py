@@ -85,10 +85,10 @@ def test_a_user_that_the_image_does_not_know_is_named(space: Space) -> None:
     template = {"spec": {"securityContext": {"runAsUser": 4242}}}
     space.run("nobody", "true", workers={"replicas": 2, "template": template}, launcher={"template": template})
     space.wait_phase("nobody", "Failed", seconds=30)
-    assert space.condition("nobody", "Failed")["reason"] == "NoUser"
+    assert space.condition("nobody", "Failed")["reason"] == "UnusableUser"
     space.run("two-users", "true", workers={"replicas": 2, "template": template})
-    space.wait_phase("two-users", "Failed", seconds=30)
-    assert space.condition("two-users", "Failed")["reason"] == "NoUser"
+    space.wait("stalled", lambda: space.condition("two-users", "Stalled").get("reason") == "UnusableUser", seconds=30)
+    assert not [name for name in space.pods() if name.startswith("two-users")]
 
 
 def test_a_killed_worker_is_replaced_alone_and_the_job_completes(space: Space) -> None:

@@ -36,6 +36,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
 from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
+from penstock_operator.trainingjob.policies.user import users_differ
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
 from penstock_operator.trainingjob.status import begin, finish, set_condition
 from penstock_operator.trainingjob.verdict import Finish, Hold, Plan, Removal, Restart, Rules, Stall, Wait
@@ -74,6 +75,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         or changed(observed)
         or dead_worker(observed)
         or misfit
+        or users_differ(observed)
         or resized(observed)
         or predecessor_going(observed)
         or storage_missing(observed)

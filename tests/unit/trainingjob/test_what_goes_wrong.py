@@ -283,6 +283,25 @@ def test_a_refused_replacement_does_not_cost_the_healthy_workers() -> None:
     assert job.true(names.STALLED)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"spec": {"securityContext": {"runAsUser": 4242}}},
+        {"spec": {"containers": [{"name": "launcher", "securityContext": {"runAsUser": 4242}}]}},
+    ],
+)
+def test_a_launcher_and_workers_of_two_users_are_not_begun(template: dict[str, Any]) -> None:
+    job = Simulation(launcher={"template": template})
+    job.settle()
+    assert job.created == []
+    assert job.why(names.STALLED) == "UnusableUser"
+    assert "1000 by spec.workers.template and 4242 by spec.launcher.template" in job.said(names.STALLED)
+    job.body["spec"]["workers"]["template"] = {"spec": {"securityContext": {"runAsUser": 4242}}}
+    job.settle()
+    assert job.created == ["digits-worker-0", "digits-worker-1"]
+    assert not job.true(names.STALLED)
+
+
 def test_pods_that_cannot_be_placed_are_explained_in_the_columns() -> None:
     job = Simulation()
     job.settle()

@@ -155,7 +155,7 @@ def test_a_user_that_the_image_does_not_know_is_no_broken_ring(text: str) -> Non
     job = Simulation().started()
     job.ended("digits-launcher", 1, f"{text}\nORTE was unable to reliably start one or more daemons.")
     job.settle()
-    assert job.why(names.FAILED) == "NoUser"
+    assert job.why(names.FAILED) == "UnusableUser"
     assert text.rstrip(".") in job.said(names.FAILED)
 
 

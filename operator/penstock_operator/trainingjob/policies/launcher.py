@@ -134,7 +134,7 @@ def _unusable(observed: Observed, text: str) -> tuple[str, str] | None:
         )
     if found := NO_USER.search(text):
         return (
-            Reason.NO_USER,
+            Reason.UNUSABLE_USER,
             f"ssh refused ({found[0]}): launcher and workers run as one user, and the image's /etc/passwd must know it; "
             f"set runAsUser in neither template (it is {names.RUN_AS}), or add the user to the image",
         )

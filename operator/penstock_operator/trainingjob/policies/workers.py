@@ -16,6 +16,7 @@ _GIVEN_BACK = {
     Reason.NAME_CONFLICT,
     Reason.UNKNOWN_INSTANCE_TYPE,
     Reason.DOES_NOT_FIT,
+    Reason.UNUSABLE_USER,
 }
 
 
