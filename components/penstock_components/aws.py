@@ -13,10 +13,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
 
-from .errors import ComponentError
+from .errors import ComponentError, Outage
 
 CONNECTIONS = 32
 _making = threading.Lock()
@@ -53,11 +53,12 @@ def _client(service: str, environment: frozenset[tuple[str, str]]) -> Any:
 
 
 def transient(error: Exception) -> bool:
-    """Whether asking again later may help: no connection, throttled, or a fault on AWS's side (5xx)."""
+    """Whether asking again later may help: no connection, throttled, a fault on AWS's side (5xx), or EKS Pod Identity's agent,
+    which on a new node may start after the pod."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or code(error) in {"ThrottlingException", "Throttling", "RequestLimitExceeded"}
-    return isinstance(error, HTTPClientError | NoConnection)
+    return isinstance(error, HTTPClientError | NoConnection | CredentialRetrievalError | Outage)
 
 
 def code(error: ClientError) -> str:

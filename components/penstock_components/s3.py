@@ -1,7 +1,7 @@
 """Objects in S3 by URI: read, write, list. Whole objects in memory, which suits manifests, images and shards (under 5 GiB).
 
 Every write carries its SHA-256 as S3's own checksum: S3 refuses bytes damaged on the way, and `sha256` can ask later what is
-there without reading it. Errors name the URI and the usual cause.
+there without reading it. Errors name the URI and the usual cause; an Outage is S3's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from . import aws
-from .errors import ComponentError
+from .errors import ComponentError, Outage
 
 PAGE = 1000
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -170,7 +170,8 @@ def _object(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _explained(uri: str, error: ClientError) -> ComponentError:
+def _explained(uri: str, error: ClientError) -> ComponentError | Outage:
     code = aws.code(error)
     hint = "the object is not there" if code in _MISSING else _HINTS.get(code, "S3 refused")
-    return ComponentError(f"{uri}: {hint} ({aws.message(error)})")
+    kind = Outage if aws.transient(error) else ComponentError
+    return kind(f"{uri}: {hint} ({aws.message(error)})")

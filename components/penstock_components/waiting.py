@@ -70,7 +70,7 @@ def poll(
     """
     moved = clock()
     started = moved - age
-    line = "never answered"
+    line, silence = "never answered", ""
     reached: object = None
     while True:
         try:
@@ -79,7 +79,9 @@ def poll(
             if not forgive(error):
                 raise
             write(f"[{_clock(clock() - started)}] no answer, asking again: {error}")
+            silence = f"; the last answer: {error}"
         else:
+            silence = ""
             if describe_state(state) != line:
                 line = describe_state(state)
                 write(f"[{_clock(clock() - started)}] {line}")
@@ -93,7 +95,7 @@ def poll(
             raise Standstill(f"no progress for {_clock(now - moved)}: {line}")
         left = deadline - (now - started)
         if left <= 0:
-            raise Overdue(f"not done after {_clock(deadline)}: {line}")
+            raise Overdue(f"not done after {_clock(deadline)}: {line}{silence}")
         sleep(min(every, left))
 
 

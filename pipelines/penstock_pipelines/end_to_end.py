@@ -120,7 +120,8 @@ def end_to_end(
             namespace=namespace,
             poll_seconds=poll_seconds,
         )
-        settle(checked, hours=1)
+        # Whoever mistyped a parameter hears of it at once, not after four tries; an outage the step waits out itself.
+        settle(checked, hours=1, retries=0)
         run_id, run_uri = checked.outputs["run_id"], checked.outputs["run_uri"]
         model_uri = f"{run_uri}/model"
 

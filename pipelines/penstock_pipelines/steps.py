@@ -15,10 +15,19 @@ from kfp.dsl import PipelineTask
 RETRIES = 3
 
 
-def settle(task: PipelineTask, *, hours: float, cpu: str = "250m", memory: str = "512Mi", limit: str = "2Gi") -> PipelineTask:
+def settle(
+    task: PipelineTask,
+    *,
+    hours: float,
+    cpu: str = "250m",
+    memory: str = "512Mi",
+    limit: str = "2Gi",
+    retries: int = RETRIES,
+) -> PipelineTask:
     """Set caching, retries, time limit (of one try) and resources of a step."""
     task.set_caching_options(False)
-    task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    if retries:
+        task.set_retry(retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(limit)
     kubernetes.set_timeout(task, seconds=round(hours * 3600))
     return task

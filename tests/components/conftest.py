@@ -11,8 +11,10 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import botocore.endpoint
 import numpy as np
 import pytest
 from kfp import local
@@ -21,6 +23,8 @@ from PIL import Image
 from penstock_components import manifest, s3
 from penstock_local.aws import FakeAWS
 
+# The tries of one call to AWS (aws.client): as many faults, and it fails.
+CALL = 7
 COMPONENTS = Path(__file__).parents[2] / "components" / "penstock_components"
 
 
@@ -44,6 +48,12 @@ def bucket(aws: FakeAWS) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     aws.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 tries again at once."""
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture

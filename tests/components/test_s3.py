@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from tests.components.conftest import CALL
 
 from penstock_components import aws as clients
 from penstock_components import names, s3
-from penstock_components.errors import ComponentError, several
+from penstock_components.errors import ComponentError, Outage, several
 from penstock_local.aws import FakeAWS
 
 
@@ -101,6 +102,15 @@ def test_no_connection_is_transient_and_a_refusal_is_not(aws: FakeAWS, monkeypat
     with pytest.raises(Exception, match="Could not connect") as lost:
         session.describe_workteam(WorkteamName="x")
     assert clients.transient(lost.value)
+
+
+def test_an_outage_of_s3_is_told_from_what_is_wrong_and_names_the_object(aws: FakeAWS, bucket: str, no_backoff: None) -> None:
+    uri = s3.join(bucket, "k")
+    aws.control.fault("s3", "*", "SlowDown", status=503, times=CALL)
+    with pytest.raises(Outage, match=f"{uri}: S3 refused .*SlowDown") as caught:
+        s3.read(uri)
+    assert clients.transient(caught.value)
+    assert not isinstance(caught.value, ComponentError)
 
 
 def test_names_are_labels_and_follow_their_parts() -> None:

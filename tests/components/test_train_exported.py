@@ -6,11 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.components.conftest import CALL
 from tests.components.training_jobs import export
 
 from penstock_components import s3
 from penstock_components.errors import ComponentError
 from penstock_components.training.train import exported
+from penstock_local.aws import FakeAWS
 
 
 def test_the_model_of_an_earlier_training_is_not_taken(bucket: str) -> None:
@@ -26,6 +28,13 @@ def test_a_model_that_an_earlier_attempt_left_is_not_taken(bucket: str) -> None:
     s3.write(f"{uri}/model.json", json.dumps({"model": "model.pt2", "bytes": 1000, "attempt": 1}).encode())
     assert exported.look(uri, attempt=2).words == f"{uri}/model.json is of attempt 1, and attempt 2 is the one that succeeded"
     assert exported.look(uri, attempt=1).model is not None
+
+
+def test_an_outage_of_s3_does_not_end_the_wait_for_a_model(bucket: str, aws: FakeAWS, no_backoff: None) -> None:
+    uri, since = f"{bucket}/model", datetime.now(UTC)
+    export(uri)
+    aws.control.fault("s3", "HeadObject", "ServiceUnavailable", status=503, times=CALL)
+    assert exported.wait(uri, since, 30.0, every=0.1).uri == uri
 
 
 def test_a_model_that_is_not_whole_yet_is_waited_for(bucket: str) -> None:

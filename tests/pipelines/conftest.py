@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kfp.local.orchestrator import task_executor
 from tests.components.api_server import cluster, kubelet, plane
-from tests.components.conftest import aws, bucket, fake_aws, kfp_local, upload
+from tests.components.conftest import aws, bucket, fake_aws, kfp_local, no_backoff, upload
 from tests.components.played import Kubelet, Played
 from tests.pipelines.player import Player
 
@@ -20,7 +20,7 @@ from penstock_components.labelling.ground_truth_labelling import request
 from penstock_local.aws import FakeAWS
 from penstock_local.controlplane import ControlPlane
 
-__all__ = ["aws", "bucket", "cluster", "fake_aws", "kfp_local", "kubelet", "plane"]
+__all__ = ["aws", "bucket", "cluster", "fake_aws", "kfp_local", "kubelet", "no_backoff", "plane"]
 
 CRD = Path(__file__).parents[2] / "manifests" / "crds" / "lustrevolumes.penstock.dev.yaml"
 CLASSES = ["cat", "dog", "eel"]

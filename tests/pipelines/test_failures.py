@@ -46,7 +46,8 @@ def no_picture(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None
 
 
 def no_metrics(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
-    parameters["baseline_uri"] = parameters["manifest_uri"]
+    # Not there when the parameters are checked, and no metrics when the gate reads it.
+    parameters["baseline_uri"] = s3.join(parameters["output_uri"], "first", "labels", "consolidated.manifest")
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 import pytest
 from tests.api.cluster import now
+from tests.components.conftest import CALL
 from tests.components.played import Played
 from tests.pipelines.conftest import label
 from tests.pipelines.player import API
 
-from penstock_components import s3
+from penstock_components import s3, waiting
 from penstock_components.errors import ComponentError
+from penstock_components.kube import Kube
 from penstock_local.aws import FakeAWS
+from penstock_pipelines.check_parameters import parameters as checking
 from penstock_pipelines.check_parameters.component import check_parameters
 from penstock_pipelines.check_parameters.parameters import Parameters, start
 from penstock_pipelines.end_to_end import end_to_end
+from penstock_pipelines.training_ground import volume
 
+SUBNET = {"subnetId": "subnet-01234567"}
+EFA = {"deploymentType": "Persistent2", "throughputPerTiB": 125.0, "efa": True}
 DEFAULTS = {
     name: given.default
     for name, given in end_to_end.component_spec.inputs.items()
@@ -36,8 +43,11 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
     assert started.predict_uri == f"{started.run_uri}/dataset/test"
     assert aws.control.calls("sagemaker", "CreateLabelingJob") == []
     assert start(wanted(parameters)) == started
-    other = start(wanted(parameters, run="", labelling_job="animals", new_data_uri="s3://b/new"))
-    assert (other.run_id, other.labelling_job, other.predict_uri) == ("1", "animals", "s3://b/new")
+    new = s3.join(parameters["manifest_uri"].rpartition("/")[0], "new")
+    s3.write(f"{new}/deep/shard-00000.tar", b"shard")
+    other = start(wanted(parameters, run="", labelling_job="animals", new_data_uri=new))
+    assert (other.run_id, other.labelling_job, other.predict_uri) == ("1", "animals", new)
+    assert start(wanted(parameters, run="third", new_data_uri=f"{new}/deep/shard-00000.tar")).run_id == "third"
 
 
 @pytest.mark.parametrize(
@@ -59,14 +69,26 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
         ({"endpoint": "Animals"}, "endpoint is 'Animals'"),
         ({"replicas": 0}, "replicas is 0"),
         ({"volume": {}}, "volume has nothing"),
-        ({"volume": {"create": {"subnetId": "here"}}}, "volume.create.subnetId is 'here'"),
-        ({"volume": {"create": {"subnetId": "subnet-01234567", "deploymentType": "Scratch1"}}}, "deploymentType is 'Scratch1'"),
+        ({"volume": {"create": "here"}}, r"volume: .*spec\.create"),
+        ({"volume": {"create": {"subnetId": "here"}}}, r"volume: .*spec\.create\.subnetId: .*\"here\""),
         (
-            {"volume": {"create": {"subnetId": "subnet-01234567", "throughputPerTiB": 125.0}}},
-            "throughputPerTiB is required for",
+            {"volume": {"create": {**SUBNET, "deploymentType": "Scratch1"}}},
+            r"volume: .*deploymentType: .*Scratch1",
         ),
-        ({"volume": {"create": {"subnetId": "subnet-01234567", "storageCapacityGiB": 1500.0}}}, "storageCapacityGiB is 1500"),
-        ({"volume": {"fileSystemId": "fs-1"}}, "volume.fileSystemId is 'fs-1'"),
+        (
+            {"volume": {"create": {**SUBNET, "throughputPerTiB": 125.0}}},
+            "volume: .*is required for Persistent2",
+        ),
+        ({"volume": {"create": {**SUBNET, "storageCapacityGiB": 1500.0}}}, r"volume: .*storageCapacityGiB: .*multiple of 2400"),
+        (
+            {"volume": {"create": {**SUBNET, **EFA, "storageCapacityGiB": 2400.0}}},
+            "volume: .*with efa, storageCapa",
+        ),
+        (
+            {"volume": {"create": {**SUBNET, "securityGroup": "sg-1"}}},
+            r"volume: .*unknown field \"spec\.create\.securityGroup\"",
+        ),
+        ({"volume": {"fileSystemId": "fs-1"}}, r"volume: .*spec\.fileSystemId: .*\"fs-1\""),
         ({"volume": {"fileSystemId": "fs-01234567", "repositories": []}}, "volume has repositories; allowed are"),
         ({"volume_name": "mine"}, "volume and volume_name are both given"),
         ({"volume": {}, "volume_name": "mine"}, "volume_name: there is no LustreVolume .*/mine"),
@@ -93,15 +115,25 @@ def test_good_parameters_name_the_run_and_start_nothing(parameters: dict[str, An
         ({"serving_service_account": "nobody"}, "serving_service_account: there is no ServiceAccount .*/nobody"),
         ({"threshold": 95.0}, "threshold is 95"),
         ({"baseline_uri": "model.json"}, "baseline_uri: 'model.json'"),
+        ({"baseline_uri": "s3://nowhere/metrics.json"}, "baseline_uri: bucket 'nowhere': there is no such bucket"),
+        ({"baseline_uri": "{bucket}-ireland/metrics.json"}, r"baseline_uri: .* is in eu-west-1, this run in us-east-1"),
+        ({"baseline_uri": "{bucket}/input.manifest"}, "baseline_uri: .*input.manifest holds no metrics"),
         ({"new_data_uri": "/new"}, "new_data_uri: '/new'"),
+        ({"new_data_uri": "s3://nowhere/new"}, "new_data_uri: bucket 'nowhere': there is no such bucket"),
+        ({"new_data_uri": "{bucket}-ireland/new"}, "new_data_uri: .* is in eu-west-1, this run in us-east-1"),
+        ({"new_data_uri": "{bucket}/images"}, r"new_data_uri: .*/images: no \.tar shards there"),
+        ({"new_data_uri": "{bucket}/gone.tar"}, r"new_data_uri: .*/gone.tar: no \.tar shards there"),
         ({"trainer_image": "penstock/trainer"}, "trainer_image is 'penstock/trainer'; give a tag"),
         ({"serving_image": "penstock/serving:latest"}, "serving_image is 'penstock/serving:latest'; give a tag"),
         ({"run": "a/b"}, "run is 'a/b'"),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name_and_starts_nothing(
-    changes: dict[str, Any], message: str, parameters: dict[str, Any], aws: FakeAWS
+    changes: dict[str, Any], message: str, parameters: dict[str, Any], bucket: str, aws: FakeAWS
 ) -> None:
+    there = f"{s3.parse(bucket)[0]}-ireland"
+    aws.client("s3").create_bucket(Bucket=there, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    changes = {key: value.replace("{bucket}", bucket) if isinstance(value, str) else value for key, value in changes.items()}
     with pytest.raises(ComponentError, match=message) as caught:
         start(wanted(parameters, **changes))
     assert str(caught.value).startswith("nothing was started, 1 parameter is wrong:"), caught.value
@@ -112,6 +144,53 @@ def test_all_problems_come_at_once(parameters: dict[str, Any]) -> None:
     with pytest.raises(ComponentError, match="3 parameters are wrong") as caught:
         start(wanted(parameters, epochs=0, endpoint="A", title=""))
     assert all(name in str(caught.value) for name in ("epochs", "endpoint", "title"))
+
+
+def test_a_volume_that_is_there_already_is_no_fault(cluster: Played, parameters: dict[str, Any]) -> None:
+    run_uri = s3.join(parameters["output_uri"], "first")
+    Kube(cluster.namespace).create(volume.build(run_uri, f"{run_uri}/dataset", f"{run_uri}/model", parameters["volume"]))
+    assert start(wanted(parameters)).run_id == "first"
+
+
+def test_a_baseline_may_be_there_or_come_later(parameters: dict[str, Any], bucket: str) -> None:
+    asked = wanted(parameters, baseline_uri=f"{bucket}/best/metrics.json")
+    start(asked)
+    s3.write(asked.baseline_uri, b'{"metrics": {"accuracy": 0.9}}')
+    start(asked)
+    s3.write(asked.baseline_uri, b'{"metrics": {"loss": 0.9}}')
+    with pytest.raises(ComponentError, match=r"baseline_uri: .*no metric 'accuracy'"):
+        start(asked)
+
+
+@pytest.mark.parametrize(
+    ("service", "action", "code"),
+    [
+        ("s3", "GetObject", "SlowDown"),
+        ("s3", "HeadBucket", "ServiceUnavailable"),
+        ("s3", "PutObject", "InternalError"),
+        ("sagemaker", "DescribeWorkteam", "ThrottlingException"),
+        ("sagemaker", "DescribeLabelingJob", "InternalFailure"),
+    ],
+)
+def test_an_outage_of_aws_is_waited_out_and_blamed_on_no_parameter(
+    service: str,
+    action: str,
+    code: str,
+    parameters: dict[str, Any],
+    aws: FakeAWS,
+    no_backoff: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(checking, "EVERY", 0.1)
+    aws.control.fault(service, action, code, status=503, times=CALL)
+    assert start(wanted(parameters)).run_id == "first"
+    assert "no answer, asking again" in caplog.text
+    monkeypatch.setattr(checking, "OUTAGE_SECONDS", 0.5)
+    aws.control.fault(service, action, code, status=503, times=10_000)
+    with pytest.raises(waiting.Overdue, match="never answered; the last answer: "):
+        start(wanted(parameters, run="second"))
 
 
 def test_a_cluster_without_penstock_is_told(parameters: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

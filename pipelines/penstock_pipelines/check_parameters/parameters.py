@@ -6,17 +6,16 @@ that is started again under the same name must be asked for the same. It then ta
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from penstock_components import adoption, aws, manifest, s3
+from penstock_components import aws, manifest, s3, waiting
 from penstock_components.data.split_and_preprocess import images
 from penstock_components.data.split_and_preprocess.split import check_fractions
 from penstock_components.deployment.deploy import request as serving
@@ -29,8 +28,14 @@ from penstock_components.training.train import request as training
 from penstock_pipelines import run as runs
 from penstock_pipelines.training_ground import volume as volumes
 
+from . import inputs, note
+
 log = logging.getLogger(__name__)
 
+# KFP does not try this step again: what is wrong at one try is wrong at the next. So an outage of AWS is waited out here; one
+# of the API server by its client.
+OUTAGE_SECONDS: Final = 600.0
+EVERY: Final = 10.0
 # The steps' own timeouts are a little longer: a step that gives up by itself says why.
 MAX_LABELLING_HOURS: Final = 720.0
 MAX_TRAINING_HOURS: Final = 72.0
@@ -38,11 +43,6 @@ MAX_MODEL_MINUTES: Final = 180.0
 # Not a default of the pipeline: KFP writes the keys of a dictionary into the YAML in another order each time.
 WORKER: Final = {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "4Gi"}}
 _RUN: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,127}")
-# How a run is waited for and who does it; what it makes is the same with other values.
-_MAY_DIFFER: Final = {
-    *("run", "job_id", "namespace", "labelling_attempt"),
-    *("labelling_hours", "training_hours", "model_minutes", "poll_seconds"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +104,27 @@ def start(wanted: Parameters) -> Started:
     """Check everything and note the run in S3.
 
     Raises:
-        ComponentError: names every parameter that is wrong, and what to do.
+        ComponentError: names every parameter that is wrong, and what to do; or AWS did not answer for ten minutes.
     """
+    return waiting.poll(
+        lambda: _start(wanted),
+        until=lambda started: True,
+        every=EVERY,
+        deadline=OUTAGE_SECONDS,
+        describe_state=lambda started: f"run {started.run_id} writes to {started.run_uri}",
+        forgive=aws.transient,
+    )
+
+
+def _start(wanted: Parameters) -> Started:
     run_id = wanted.run or wanted.job_id
     problems = [*_numbers(wanted), *_texts(wanted), *_uris(wanted)]
-    problems += [*_labelling(wanted, run_id), *_data(wanted), *_training(wanted), *_serving(wanted)]
+    problems += [*_labelling(wanted, run_id), *_data(wanted), *_training(wanted), *_later(wanted), *_serving(wanted)]
     problems = list(dict.fromkeys(problems))  # a wrong URI shows in more than one check
     if problems:
         raise several(f"nothing was started, {wrong(len(problems), 'parameter')}:", problems)
     run_uri = runs.folder(wanted.output_uri, run_id)
-    _note(wanted, s3.join(run_uri, "run.json"))
-    log.info("run %s writes to %s", run_id, run_uri)
+    note.write(s3.join(run_uri, "run.json"), asdict(wanted))
     predict_uri = wanted.new_data_uri or s3.join(run_uri, "dataset", "test")
     job = runs.labelling_job(wanted.output_uri, run_id, wanted.labelling_job, wanted.labelling_attempt)
     return Started(run_id, run_uri, job, predict_uri, _worker_resources(wanted))
@@ -202,6 +212,8 @@ def _over(name: str, attempt: int) -> Iterator[str]:
     try:
         found = aws.client("sagemaker").describe_labeling_job(LabelingJobName=name)
     except ClientError as error:
+        if aws.transient(error):
+            raise
         if aws.code(error) not in {"ResourceNotFound", "ResourceNotFoundException"}:
             yield f"labelling_job: {name}: {aws.message(error)}"
         return
@@ -238,7 +250,8 @@ def _worker_resources(wanted: Parameters) -> dict[str, Any]:
 
 
 def _training(wanted: Parameters) -> Iterator[str]:
-    yield from volumes.problems(wanted.volume, wanted.volume_name)
+    found = list(volumes.problems(wanted.volume, wanted.volume_name))
+    yield from found
     try:
         kube = Kube(wanted.namespace)
         for kind in (runs.TRAINING_JOB, runs.LUSTRE_VOLUME):
@@ -248,11 +261,19 @@ def _training(wanted: Parameters) -> Iterator[str]:
         run_uri = runs.folder(wanted.output_uri, wanted.run or wanted.job_id)
         if wanted.workers > 0 and (words := preflight.refusal(kube, _job(wanted, run_uri))):
             yield f"{'instance_type, ' if wanted.instance_type else ''}worker_resources: {words}"
-        if wanted.volume_name and not wanted.volume:
-            uris = [s3.join(run_uri, name) for name in ("dataset", "model")]
-            yield from _named("volume_name", lambda: volumes.places(volumes.existing(kube, wanted.volume_name), *uris))
+        if not found:
+            yield from _volume(wanted, kube, run_uri)
     except ComponentError as error:
         yield f"namespace: {error}"
+
+
+def _volume(wanted: Parameters, kube: Kube, run_uri: str) -> Iterator[str]:
+    """The volume as the run would make it, or the one that is there."""
+    uris = [s3.join(run_uri, name) for name in ("dataset", "model")]
+    if wanted.volume_name:
+        yield from _named("volume_name", lambda: volumes.places(volumes.existing(kube, wanted.volume_name), *uris))
+    elif wanted.output_uri.startswith("s3://") and (words := kube.refusal(volumes.build(run_uri, *uris, wanted.volume))):
+        yield f"{'output_uri' if 'spec.repositories' in words else 'volume'}: {words}"
 
 
 def _job(wanted: Parameters, run_uri: str) -> Object:
@@ -267,6 +288,14 @@ def _job(wanted: Parameters, run_uri: str) -> Object:
         run_id=run_uri,
     )
     return training.build(asked)
+
+
+def _later(wanted: Parameters) -> Iterator[str]:
+    """What the last steps read."""
+    if wanted.baseline_uri:
+        yield from _named("baseline_uri", lambda: inputs.check_baseline(wanted.baseline_uri))
+    if wanted.new_data_uri:
+        yield from _named("new_data_uri", lambda: inputs.check_shards(wanted.new_data_uri))
 
 
 def _serving(wanted: Parameters) -> Iterator[str]:
@@ -298,40 +327,3 @@ def _named(name: str, check: Callable[[], object]) -> Iterator[str]:
         check()
     except ComponentError as error:
         yield f"{name}: {error}"
-
-
-def _note(wanted: Parameters, uri: str) -> None:
-    """Write run.json, or refuse a run of that name that was asked for something else.
-
-    A start with the same parameters becomes the owner, also while the one before is under way: a start that was killed tells
-    nobody, and going on is what the name is given for. The former owner's exit handler then touches nothing.
-    """
-    asked = {key: adoption.plain(value) for key, value in asdict(wanted).items() if key not in _MAY_DIFFER}
-    asked = json.loads(json.dumps(asked))
-    if not s3.exists(uri):
-        _own(uri, [wanted.job_id], runs.now(), asked)
-        return
-    try:
-        found = json.loads(s3.read(uri))
-        before, started, owners = found["parameters"], found["started"], [*found["former_owners"], found["owner"]]
-        names = [each.name for each in fields(Parameters) if each.name in asked]
-        differs = [f"{name} is {asked[name]!r}, was {before.get(name)!r}" for name in names if asked[name] != before.get(name)]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ComponentError(f"run: {uri} was not written by this pipeline ({error!r}); choose another name") from error
-    if differs:
-        raise several(f"run: {uri} is a run with other parameters; choose another name for this one. What differs:", differs)
-    log.info("%s: this run was started before, at %s; it goes on", uri, started)
-    if owners[-1] != wanted.job_id:
-        log.info("%s: %s takes the run over from %s", uri, wanted.job_id, owners[-1])
-        _own(uri, [*(each for each in owners if each != wanted.job_id), wanted.job_id], started, before)
-
-
-def _own(uri: str, owners: Sequence[str], started: str, asked: Mapping[str, Any]) -> None:
-    about = {
-        "started": started,
-        "owner": owners[-1],
-        "owner_since": runs.now(),
-        "former_owners": list(owners[:-1]),
-        "parameters": asked,
-    }
-    s3.write(uri, json.dumps(about, indent=1).encode(), "application/json")

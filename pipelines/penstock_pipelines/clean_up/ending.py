@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from penstock_components import adoption, aws, s3, waiting
 from penstock_components.deployment.deploy.request import ENDPOINT, REVISION
-from penstock_components.errors import ComponentError, several
+from penstock_components.errors import ComponentError, Outage, several
 from penstock_components.kube import Kube, Object
 from penstock_pipelines import run as runs
 from penstock_pipelines.training_ground import volume
@@ -98,7 +98,7 @@ def _not_ours(run_uri: str, job_id: str, state: str) -> str:
         owners = runs.owners(run_uri)
         if job_id in owners[:-1] and _ended(run_uri, owners[-1]):
             return ""
-    except ComponentError as failure:
+    except (ComponentError, Outage) as failure:
         raise ComponentError(
             f"the run ended ({state}), but whose it is is not known, and nothing was stopped: {failure}; look after it by hand"
         ) from failure

@@ -6,7 +6,6 @@ is; it must hold both folders, and is never deleted by the run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,12 +17,10 @@ from penstock_pipelines import run as runs
 USER: Final = 1000
 # A file system that goes is exported first, and its deletion takes FSx minutes; the pods of the run before must let go of it.
 GONE: Final = 1800.0
-_SUBNET: Final = re.compile(r"subnet-[0-9a-f]{8,17}")
-_FILE_SYSTEM: Final = re.compile(r"fs-[0-9a-f]{8,17}")
 
 
 def problems(spec: Mapping[str, Any], name: str) -> Iterator[str]:
-    """What is wrong with `volume` and `volume_name` as far as it shows without the cluster; the CRD knows more."""
+    """What is wrong with `volume` and `volume_name` as parameters; what is in them is the API server's to judge."""
     if name:
         if spec:
             yield "volume and volume_name are both given; volume makes one, volume_name uses one that is there"
@@ -34,27 +31,6 @@ def problems(spec: Mapping[str, Any], name: str) -> Iterator[str]:
         yield f"volume has {', '.join(unknown)}; allowed are create or fileSystemId, and reclaimPolicy: the run makes the links"
     if len(chosen) != 1:
         yield f"volume has {' and '.join(chosen) or 'nothing'}; give create or fileSystemId, or else volume_name"
-    elif chosen == ["fileSystemId"]:
-        if not _FILE_SYSTEM.fullmatch(str(spec["fileSystemId"])):
-            yield f"volume.fileSystemId is {spec['fileSystemId']!r}; expected fs-0123456789abcdef0"
-    else:
-        yield from _create_problems(spec["create"])
-
-
-def _create_problems(create: object) -> Iterator[str]:
-    if not isinstance(create, Mapping):
-        yield f"volume.create is {create!r}; expected an object such as {{'subnetId': 'subnet-0123456789abcdef0'}}"
-        return
-    if not _SUBNET.fullmatch(str(create.get("subnetId", ""))):
-        yield f"volume.create.subnetId is {create.get('subnetId')!r}; expected one such as subnet-0123456789abcdef0"
-    kind = create.get("deploymentType", "Scratch2")
-    if kind not in {"Scratch2", "Persistent2"}:
-        yield f"volume.create.deploymentType is {kind!r}; allowed are Scratch2 and Persistent2"
-    elif (kind == "Persistent2") != ("throughputPerTiB" in create):
-        yield f"volume.create.throughputPerTiB is required for Persistent2 and not possible for Scratch2; the type is {kind}"
-    size = create.get("storageCapacityGiB", 1200)
-    if not isinstance(size, int | float) or (size != 1200 and (size < 2400 or (size % 2400 and not create.get("efa")))):
-        yield f"volume.create.storageCapacityGiB is {size!r}; it must be 1200 or a multiple of 2400"
 
 
 def build(run_uri: str, dataset_uri: str, model_uri: str, spec: Mapping[str, Any]) -> Object:

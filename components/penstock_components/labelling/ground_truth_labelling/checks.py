@@ -83,6 +83,8 @@ def _workteam_problems(wanted: Labelling) -> list[str]:
     try:
         found = aws.client("sagemaker").describe_workteam(WorkteamName=team)["Workteam"]
     except ClientError as error:
+        if aws.transient(error):
+            raise
         if aws.code(error) == "AccessDeniedException":
             log.warning("the work team is not checked: %s", aws.message(error))
             return []
