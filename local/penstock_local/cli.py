@@ -13,7 +13,7 @@ from pathlib import Path
 from penstock_local import config, status
 from penstock_local.cluster import Cluster, Config
 from penstock_local.errors import LocalError
-from penstock_local.images import ImagesError, archive, digest
+from penstock_local.images import ImagesError, archive
 from penstock_local.images.catalogue import IMAGES
 from penstock_local.seeds import Archive
 from penstock_local.steps import Steps
@@ -98,7 +98,7 @@ def _load_image(options: argparse.Namespace) -> None:
         image, found = path.name, Archive.of(path)
     elif options.image in IMAGES:
         with steps.step(f"image {options.image}"):
-            image, found = options.image, Archive(archive(options.image), digest(options.image))
+            image, found = options.image, Archive.of(archive(options.image))
     else:
         raise LocalError(f"{path}: no such file, nor one of the project's images ({', '.join(IMAGES)})")
     cluster.load_image(image, found, steps=steps)

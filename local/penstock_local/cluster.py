@@ -26,7 +26,7 @@ from penstock_local.errors import LocalError
 from penstock_local.locks import locked
 from penstock_local.namespaces import MARK, Machine
 from penstock_local.node import Node
-from penstock_local.node_images import known, note
+from penstock_local.node_images import missing
 from penstock_local.processes import Daemon, end, with_environment
 from penstock_local.seeds import Archive
 from penstock_local.steps import Steps
@@ -101,8 +101,7 @@ class Cluster:
             if wanted.aws:
                 with steps.step("fake AWS"):
                     self._addons.wait(self.kubectl, nodes, wanted.aws_port)
-            for name, archive in held.items():
-                self.load_image(name, archive, steps=steps)
+            self.load_images(held, steps=steps)
             with steps.step("cluster DNS"):
                 readiness.wait_dns(self.kubectl)
 
@@ -131,7 +130,6 @@ class Cluster:
                 for node in new:
                     node.machine.folder.mkdir(parents=True, exist_ok=True)
                     seeds.copy(root, node.machine.folder / "containerd")
-                    note(node, {name: one.digest for name, one in images.items()})
 
     # --- down -------------------------------------------------------------------------------------------------------------
 
@@ -198,14 +196,18 @@ class Cluster:
 
     def load_image(self, name: str, archive: Archive, *, steps: Steps | None = None) -> None:
         """Import an image into every node that does not have this digest."""
-        lacking = [node for node in self.nodes() if known(node).get(name) != archive.digest]
-        if not lacking:
-            return
-        with (steps or Steps()).step(f"import {name} into {', '.join(node.name for node in lacking)}"):
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda node: node.import_archive(archive.path), lacking))
-            for node in lacking:
-                note(node, {**known(node), name: archive.digest})
+        self.load_images({name: archive}, steps=steps)
+
+    def load_images(self, images: Mapping[str, Archive], *, steps: Steps | None = None) -> None:
+        """Import of these images what each node does not have."""
+        nodes = self.nodes()
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(lambda node: missing(node.images(), images), nodes)
+            lacking = [(node, names) for node, names in zip(nodes, found, strict=True) if names]
+            if lacking:
+                names = ", ".join(name for name in images if any(name in those for _, those in lacking))
+                with (steps or Steps()).step(f"import {names} into {', '.join(node.name for node, _ in lacking)}"):
+                    list(pool.map(lambda one: [one[0].import_archive(images[name].path) for name in one[1]], lacking))
 
     def aws_environment(self) -> dict[str, str]:
         """What leads AWS clients on the host to the cluster's fake AWS.

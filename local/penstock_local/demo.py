@@ -88,7 +88,7 @@ def _images(steps: Steps, names: Sequence[str]) -> dict[str, Archive]:
     made = {}
     for name in names:
         with steps.step(f"image {name}"):
-            made[name] = Archive(images.archive(name), images.digest(name))
+            made[name] = Archive.of(images.archive(name))
     return made
 
 

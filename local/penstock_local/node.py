@@ -6,7 +6,6 @@ Every setting that is not a default has its reason here; most were found by a no
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,11 @@ from penstock_local.certificates import Authority
 from penstock_local.components import POD_RANGE
 from penstock_local.errors import LocalError
 from penstock_local.files import put
+from penstock_local.imports import import_archive
 from penstock_local.namespaces import Machine
 from penstock_local.prerequisites import plugin_folder
 
+_WHOLE = ("complete", "true")
 SOCKET = "/run/containerd/containerd.sock"
 GATEWAY = "10.250.0.1"
 
@@ -120,17 +121,16 @@ class Node:
 
     def import_archive(self, archive: Path) -> None:
         """An OCI or docker-save archive into the running node."""
-        # By way of standard input: the archive may lie under /var/lib or /run, which the node has of its own.
-        with archive.open("rb") as content:
-            command = [*self.machine.enter(), *self.ctr(), "images", "import", "-"]
-            result = subprocess.run(command, stdin=content, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise LocalError(f"{self.name}: {archive} cannot be imported: {result.stderr.strip()}")
+        try:
+            import_archive([*self.machine.enter(), *self.ctr()], archive)
+        except LocalError as error:
+            raise LocalError(f"{self.name}: {error}") from error
 
-    def images(self) -> list[str]:
-        """References of the images the node holds."""
-        names = self.machine.run([*self.ctr(), "images", "list", "-q"], check=False).split()
-        return sorted(name for name in names if not name.startswith("sha256:"))
+    def images(self) -> dict[str, str]:
+        """The names of the images that the running node holds whole, with the digest that each stands for."""
+        # Not `images list`: an image whose import was interrupted has its name already.
+        lines = self.machine.run([*self.ctr(), "images", "check"], check=False).splitlines()[1:]
+        return {name: digest for name, _, digest, state, *_, unpacked in map(str.split, lines) if (state, unpacked) == _WHOLE}
 
     def _containerd(self) -> str:
         return f"""version = 2

@@ -23,7 +23,8 @@ from pathlib import Path
 from penstock_local import paths
 from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
-from penstock_local.images.store import digest_of
+from penstock_local.images.store import identity
+from penstock_local.imports import import_archive
 from penstock_local.processes import Daemon
 from penstock_local.steps import Steps
 
@@ -34,20 +35,21 @@ _DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshott
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An OCI archive to import and the digest that stands for its content."""
+    """An OCI archive to import and the digest that stands for its content; `reference`: what containerd calls it, if known."""
 
     path: Path
     digest: str
+    reference: str = ""
 
     @staticmethod
     def of(path: Path) -> Archive:
-        """With the digest that stands in the archive.
+        """With the digest and the name that stand in the archive.
 
         Raises:
             LocalError: the file is no image archive.
         """
         try:
-            return Archive(path, digest_of(path))
+            return Archive(path, *identity(path))
         except (tarfile.TarError, ImagesError) as error:
             raise LocalError(f"{path} is no image archive (OCI or docker-save)") from error
 
@@ -127,9 +129,7 @@ def _import(folder: Path, archives: list[Path]) -> None:
                 raise LocalError(f"containerd does not answer:\n{daemon.tail()}")
             time.sleep(0.05)
         for archive in archives:
-            result = subprocess.run([*ctr, "images", "import", str(archive)], capture_output=True, text=True)
-            if result.returncode != 0:
-                raise LocalError(f"{archive} cannot be imported: {result.stderr.strip()}")
+            import_archive(ctr, archive)
     finally:
         daemon.stop(seconds=10)
     for name in ("state", "log", "pid", "opt"):

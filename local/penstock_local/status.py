@@ -9,7 +9,7 @@ from typing import Any
 from penstock_local.cluster import Cluster
 from penstock_local.eks import AWS_ENDPOINT
 from penstock_local.errors import LocalError
-from penstock_local.node_images import known
+from penstock_local.node_images import named
 from penstock_local.processes import resident_mib
 from penstock_local.readiness import is_ready
 
@@ -30,7 +30,7 @@ def report(cluster: Cluster) -> str:
         parts.append(table(("NODE", "READY", "INSTANCE", "ZONE", "CAPACITY", "GPU", "EFA"), [node_row(one) for one in nodes]))
     except LocalError as error:
         parts.append(f"the API server does not answer ({str(error).splitlines()[0]})")
-    parts.append(table(("IMAGE", "NODES", "DIGEST"), image_rows({node.name: known(node) for node in cluster.nodes()})))
+    parts.append(table(("IMAGE", "NODES", "DIGEST"), image_rows({node.name: named(node) for node in cluster.nodes()})))
     if len(memory) < len(running):
         parts.append(f"something is down; this starts it again: penstock local up --name {cluster.name}")
     if cluster.config.aws:

@@ -100,6 +100,11 @@ def _current(name: str, arguments: Mapping[str, str] | None, report: Report | No
 
 def digest_of(path: Path) -> str:
     """The digest that names an archive's content: of its manifest (OCI), or of its configuration in Docker's older format."""
+    return identity(path)[0]
+
+
+def identity(path: Path) -> tuple[str, str]:
+    """`digest_of` an archive, and the name that containerd will give its image; "" when it does not say a whole one."""
     with tarfile.open(path) as tar:
         # Not getmember(), which would walk gigabytes of layers when the index comes first.
         for member in tar:
@@ -107,7 +112,11 @@ def digest_of(path: Path) -> str:
                 file = tar.extractfile(member)
                 content = json.load(file) if file else None
                 if member.name == "index.json" and content:
-                    return str(content["manifests"][0]["digest"])
+                    first = content["manifests"][0]
+                    said = first.get("annotations") or {}
+                    name = said.get("io.containerd.image.name") or said.get("org.opencontainers.image.ref.name") or ""
+                    return str(first["digest"]), name if "/" in name else ""
                 if content:
-                    return "sha256:" + str(content[0]["Config"]).removeprefix("blobs/sha256/").removesuffix(".json")
+                    digest = str(content[0]["Config"]).removeprefix("blobs/sha256/").removesuffix(".json")
+                    return f"sha256:{digest}", ""
     raise ImagesError(f"{path} is no image archive: it has neither index.json nor manifest.json; remove it and build again")
