@@ -35,6 +35,7 @@ from penstock_operator.runtime.recorder import Recorder
 from penstock_operator.runtime.sync import Sync
 from penstock_operator.runtime.usage import Usage
 from penstock_operator.runtime.volumes import VolumeReconciler
+from penstock_operator.runtime.warnings import Warnings
 from penstock_operator.settings import Settings
 from penstock_operator.trainingjob.children.common import Surroundings
 from penstock_operator.trainingjob.verdict import Rules
@@ -111,6 +112,7 @@ async def _serve(settings: Settings, types: Catalogue, credentials: Credentials,
             actor=Actor(kube, lister, recorder, timedelta(seconds=settings.refusal_retry_seconds)),
             rules=rules(settings, types, key),
             progress=store,
+            warnings=Warnings(kube),
         ).reconcile
         volume_reconciler = VolumeReconciler(kube, lister, usage, recorder, volume_rules(settings), settings.watch_namespaces)
         queues = ((jobs, lister.jobs.known), (volumes, lister.volumes.known))

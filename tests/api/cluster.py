@@ -127,6 +127,20 @@ class Cluster:
         self.end_pod(launcher, 0)
         self.wait_phase(job, "Complete")
 
+    def warn(self, pod: Object, message: str) -> None:
+        """As a kubelet: an event about the pod."""
+        about = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{about['name']}."},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", **about},
+            "type": "Warning",
+            "reason": "FailedMount",
+            "message": message,
+        }
+        self.call("POST", "/api/v1/namespaces/{namespace}/events", body)
+
     def _pod_status(self, pod: Object, phase: str, state: Object, ip: str) -> None:
         name, ready = pod["metadata"]["name"], "running" in state
         container = {"name": pod["metadata"]["labels"][ROLE], "image": "none", "imageID": "", "restartCount": 0}

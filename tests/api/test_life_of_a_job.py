@@ -109,6 +109,24 @@ def test_a_misspelt_field_that_ends_in_a_pod_is_told_by_the_field_of_the_job(clu
     until(lambda: told().endswith('unknown field "spec.launcher.template.spec.nodeselector"'), operator.log)
 
 
+def test_the_kubelets_words_about_a_pod_without_its_volumes_are_in_the_status(cluster: Cluster, operator: Operator) -> None:
+    def told() -> str:
+        conditions = cluster.job("digits").get("status", {}).get("conditions", [])
+        return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
+
+    volumes = [{"name": "settings", "mountPath": "/settings", "configMap": {"name": "nosuch"}}]
+    cluster.create_job("digits", volumes=volumes)
+    until(lambda: len(cluster.pods("digits")) == 2, operator.log)
+    pod = cluster.pods("digits")[0]
+    cluster.warn(pod, 'MountVolume.SetUp failed for volume "settings" : configmap "nosuch" not found')
+    cluster.warn(pod, "Unable to attach or mount volumes: unmounted volumes=[settings]: timed out waiting for the condition")
+    since = {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    placed, unprepared = {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}
+    status = {"conditions": [placed | since, unprepared | since]}
+    cluster.call("PATCH", f"{PODS}/{pod['metadata']['name']}/status", {"status": status})
+    until(lambda: 'volume "settings" : configmap "nosuch" not found; see' in told(), operator.log)
+
+
 def test_a_network_policy_that_the_deleted_job_leaves_behind_is_waited_for(cluster: Cluster, operator: Operator) -> None:
     policies = "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
     cluster.create_job("digits")

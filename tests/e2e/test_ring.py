@@ -150,10 +150,11 @@ def test_deleting_a_running_job_leaves_nothing(space: Space) -> None:
 
 def test_a_job_applied_again_starts_when_the_ranks_of_the_deleted_one_have_saved(space: Space) -> None:
     space.run("again", SAVES_ON_SIGTERM)
+    space.wait_phase("again", "Running")
     space.wait("the ranks run", lambda: space.logs("again-launcher").count("up") == 2)
     space.kubectl("delete", "tj", "again")
     space.run("again", "echo the second one")
-    space.wait("it says what it waits for", lambda: space.job("again")["status"]["reason"] == "WaitingForPredecessor")
+    space.wait("it says what it waits for", lambda: space.status("again").get("reason") == "WaitingForPredecessor")
     status = space.wait_phase("again", "Complete")
     assert status["attempt"] == 1
     assert space.logs("again-launcher").splitlines() == ["the second one"] * 2

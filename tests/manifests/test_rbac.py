@@ -38,11 +38,23 @@ def phases(tools: Tools, namespace: str) -> dict[str, str]:
     return {tj["metadata"]["name"]: tj.get("status", {}).get("phase", "") for tj in tools.get("tj", "-n", namespace)["items"]}
 
 
+def reasons(tools: Tools, namespace: str) -> dict[str, str]:
+    return {tj["metadata"]["name"]: tj.get("status", {}).get("reason", "") for tj in tools.get("tj", "-n", namespace)["items"]}
+
+
 def set_pod_status(tools: Tools, namespace: str, name: str, **status: Any) -> None:
     """What a kubelet would report."""
     tools.kubectl(
         "patch", "pod", name, "-n", namespace, "--subresource=status", "--type=merge", f"-p={json.dumps({'status': status})}"
     )
+
+
+def stand_still(tools: Tools, namespace: str, name: str) -> None:
+    """Play the kubelet that finds no volume for a pod."""
+    until(lambda: name in pods(tools, namespace), lambda: phases(tools, namespace))
+    since = {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    placed, unprepared = {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}
+    set_pod_status(tools, namespace, name, conditions=[placed | since, unprepared | since])
 
 
 def run_to_completion(tools: Tools, namespace: str, name: str) -> None:
@@ -135,6 +147,8 @@ def test_the_operator_uses_every_right_it_has_and_is_refused_nothing(
             job("team-b", "other"),
             job("team-a", "digits", cleanPodPolicy="All", ttlSecondsAfterFinished=2),
         )
+        stand_still(team, "team-a", "digits-worker-0")
+        until(lambda: reasons(team, "team-a")["digits"] == "PodNotPrepared", log)
         run_to_completion(team, "team-a", "digits")
         until(lambda: "digits" not in phases(team, "team-a"), log)
         until(lambda: team.kubectl("get", "events", "-n", "team-b").count("NameConflict") >= 2, log)

@@ -12,8 +12,10 @@ from penstock_operator.runtime.act import Actor
 from penstock_operator.runtime.lister import Lister
 from penstock_operator.runtime.queue import Key, Queue
 from penstock_operator.runtime.usage import volumes_of
+from penstock_operator.runtime.warnings import Warnings
 from penstock_operator.trainingjob.observe import Observed, Refusal, job_from, storage_from
 from penstock_operator.trainingjob.plan import plan
+from penstock_operator.trainingjob.policies.startup import unprepared
 from penstock_operator.trainingjob.verdict import Rules
 
 log = logging.getLogger("penstock.reconciler")
@@ -63,9 +65,10 @@ class Reconciler:
         actor: Actor,
         rules: Rules,
         progress: ProgressSource,
+        warnings: Warnings,
     ) -> None:
         self._queue, self._lister, self._actor, self._rules = queue, lister, actor, rules
-        self._progress = progress
+        self._progress, self._warnings = progress, warnings
         self._refusals = Refusals()
         self._uids: dict[Key, str] = {}
 
@@ -77,7 +80,10 @@ class Reconciler:
             self._forget(key)
             return None
         self._uids[key] = body["metadata"]["uid"]
-        decided = plan(self._observe(key, body), self._rules, now)
+        observed = self._observe(key, body)
+        if waiting := unprepared(observed, self._rules, now):
+            observed = replace(observed, warning=await self._warnings.about(key, waiting, now))
+        decided = plan(observed, self._rules, now)
         if decided.create and not body["status"] and self._queue.depth() > 0:
             # In a burst every job gets its pods before any gets its first status. Nothing hangs on that status: the names of
             # a first attempt's children follow from the job alone.
@@ -104,5 +110,6 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)
         self._refusals.forget(key)
+        self._warnings.forget(key)
         if uid := self._uids.pop(key, None):
             self._progress.forget(uid)

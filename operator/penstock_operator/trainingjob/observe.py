@@ -195,6 +195,8 @@ class Observed:
     progress: Mapping[str, Any] | None = None
     storage: Mapping[str, Storage] = field(default_factory=dict)
     """LustreVolumes that the job names, by name; one that does not exist is not in it."""
+    warning: str = ""
+    """What the kubelet says of a pod that is long without its volumes or its network."""
     workers: tuple[PodView, ...] = field(init=False, default=())
     launchers: tuple[PodView, ...] = field(init=False, default=())
 

@@ -7,7 +7,6 @@ registry or the node will come back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from penstock_operator import names
@@ -31,11 +30,7 @@ _START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
     """The first pod that cannot start, if any."""
     job = observed.job
-    pods: Iterable[PodView] = [
-        *_members(observed),
-        *([observed.launcher] if observed.launcher and observed.launcher.alive else []),
-    ]
-    for pod in pods:
+    for pod in _starting(observed):
         found = _waiting(pod, job.spec.image if job.spec else "")
         if found is None:
             continue
@@ -54,24 +49,33 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
                 {"attempt": job.attempt, "pod": pod.name, "node": pod.node, "reason": pod.waiting_reason},
             )
         return Stall(reason, message, wait=left if left.total_seconds() > 0 else None)
-    return _not_prepared(observed, pods, rules, now) or _never_ready(observed, rules, now)
+    return _not_prepared(observed, rules, now) or _never_ready(observed, rules, now)
 
 
-def _not_prepared(observed: Observed, pods: Iterable[PodView], rules: Rules, now: datetime) -> Verdict | None:
-    """A pod on a node, but still without its volumes or network. Only told, never failed: a mount or a node may be slow."""
+def unprepared(observed: Observed, rules: Rules, now: datetime) -> PodView | None:
+    """The first pod that is on a node for long, but still without its volumes or network."""
+    waiting = (pod for pod in _starting(observed) if pod.unprepared_since and now - pod.unprepared_since >= rules.startup_error)
+    return next(waiting, None)
+
+
+def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
+    """Only told, never failed: a mount or a node may be slow."""
+    pod = unprepared(observed, rules, now)
+    if pod is None:
+        return None
     mounts = observed.job.spec is not None and bool(observed.job.spec.volumes)
     why = (
         "a Secret, ConfigMap or claim of spec.volumes may be missing or cannot be mounted" if mounts else "the node may be slow"
     )
-    for pod in pods:
-        if pod.unprepared_since is None or now - pod.unprepared_since < rules.startup_error:
-            continue
-        return Stall(
-            Reason.POD_NOT_PREPARED,
-            f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: {why}; "
-            f"see kubectl describe pod {pod.name}",
-        )
-    return None
+    return Stall(
+        Reason.POD_NOT_PREPARED,
+        f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: "
+        f"{observed.warning or why}; see kubectl describe pod {pod.name}",
+    )
+
+
+def _starting(observed: Observed) -> list[PodView]:
+    return [*_members(observed), *([observed.launcher] if observed.launcher and observed.launcher.alive else [])]
 
 
 def _members(observed: Observed) -> list[PodView]:
