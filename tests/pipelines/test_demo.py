@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from penstock_components import manifest, s3
 from penstock_components.labelling.ground_truth_labelling import job, request
 from penstock_local.aws import FakeAWS
+from penstock_local.errors import LocalError
+from penstock_pipelines.demo import __main__ as road
 from penstock_pipelines.demo import digits
 
 
@@ -47,6 +51,32 @@ def test_labels_of_noisy_people_are_better_by_dawid_and_skene_than_by_majority(r
     labelled = job.label(wanted)
     found = digits.labels(ready, labelled.worker_responses_uri)
     assert 0.8 < found.majority < found.dawid_skene < 1
+
+
+def test_a_run_is_repeated_by_a_name_that_exists_or_goes_on_or_is_new(
+    ready: digits.Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(road, "FOLDER", tmp_path)
+    with pytest.raises(LocalError, match=r"RUN is 'first', and there is no such run; there are: none"):
+        road.choose("first")
+    for name in ("second", "first"):
+        s3.write(f"{road.RUNS}/{name}/run.json", b"{}")
+        s3.write(f"{road.RUNS}/{name}/dataset/run.json", b"{}")
+    with pytest.raises(LocalError, match=r"RUN is 'dataset', and there is no such run; there are: first, second\."):
+        road.choose("dataset")
+    assert road.choose("first") == "first"
+    assert re.fullmatch(r"digits-\d{4}-\d{6}", road.choose(""))
+    (tmp_path / "second").mkdir()
+    assert road.choose("") == "second"
+    (tmp_path / "second" / "done").touch()
+    assert re.fullmatch(r"digits-\d{4}-\d{6}", road.choose(""))
+
+
+def test_no_cluster_is_made_to_look_for_a_run_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path))
+    monkeypatch.setattr(road.demo, "bring_up", lambda *_, **__: pytest.fail("a cluster is made"))
+    with pytest.raises(LocalError, match="RUN is 'first', and there is no such run; there are: none"):
+        road.run("first")
 
 
 def test_the_judge_counts_right_answers_and_refuses_an_incomplete_list(ready: digits.Ready) -> None:

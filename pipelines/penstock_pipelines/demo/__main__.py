@@ -19,6 +19,7 @@ from penstock_components import aws, jobs, s3
 from penstock_components.kube import Kube
 from penstock_local import demo, paths
 from penstock_local.aws.client import Control
+from penstock_local.cluster import Cluster
 from penstock_local.eks import ACCOUNT as ACCOUNT_ID
 from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
@@ -44,6 +45,7 @@ import os, urllib.request
 request = urllib.request.Request(os.environ["URL"], os.environ["BODY"].encode(), {"Content-Type": "application/json"})
 print(urllib.request.urlopen(request, timeout=20).read().decode())
 """
+_RUN: Final = re.compile(rf"{RUNS}/([^/]+)/run\.json")
 _STATE: Final = re.compile(r"INFO\]: (\[\d+:\d\d:\d\d\] .+|TrainingJob \S+: .+)")
 _INK: Final = " .:-=+*#%@"
 # Of the environment that runs this: `make demo-pipeline` alone makes no other.
@@ -66,7 +68,10 @@ def run(again: str) -> None:
     """Set up, run, ask, report. Raises LocalError when a step fails or the model is not good enough."""
     steps = Steps()
     begun = time.monotonic()
-    cluster, target = demo.bring_up(steps, IMAGES, cluster=os.environ.get("PENSTOCK_DEMO_CLUSTER", "penstock"), aws=True)
+    place = os.environ.get("PENSTOCK_DEMO_CLUSTER", "penstock")
+    if again and not Cluster(place).exists:
+        raise _no_such(again, [])  # not after the 20 minutes of a first cluster
+    cluster, target = demo.bring_up(steps, IMAGES, cluster=place, aws=True)
     os.environ.update(cluster.aws_environment() | {"KUBECONFIG": str(cluster.kubeconfig)})
     with steps.step("namespace and identity"):
         target.namespace(NAMESPACE)
@@ -75,7 +80,7 @@ def run(again: str) -> None:
         cluster.associate(NAMESPACE, ACCOUNT)
     with steps.step("images, work team and held-out digits into the fake AWS"):
         ready = digits.prepare(Control(os.environ["AWS_ENDPOINT_URL"]))
-    name = again or _unfinished() or f"digits-{time.strftime('%m%d-%H%M%S')}"
+    name = choose(again)
     folder = FOLDER / name
     with steps.step(f"pipeline, run {name}"):
         went = road.follow(parameters(name, ready), folder, steps, from_yaml=bool(again), during=_Shown(steps, target))
@@ -132,11 +137,26 @@ class _Shown:
                 print(f"\n$ kubectl -n {NAMESPACE} get lvol,tj -o wide\n{listed}", file=sys.stderr)
 
 
-def _unfinished() -> str:
-    """The last run, if it was interrupted and the fake AWS still knows it."""
+def choose(again: str) -> str:
+    """The run that RUN names; without RUN the last one, if it was interrupted, else a new one.
+
+    Raises:
+        LocalError: the fake AWS knows no run of that name. None is begun under it: an old one was asked for.
+    """
+    known = sorted(match[1] for each in s3.objects(f"{RUNS}/") if (match := _RUN.fullmatch(each.uri)))
+    if again:
+        if again not in known:
+            raise _no_such(again, known)
+        return again
     last = max((path for path in FOLDER.glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime, default=None)
-    known = last and not (last / "done").exists() and s3.exists(s3.join(RUNS, last.name, "run.json"))
-    return last.name if last and known else ""
+    if last and last.name in known and not (last / "done").exists():
+        return last.name
+    return f"digits-{time.strftime('%m%d-%H%M%S')}"
+
+
+def _no_such(again: str, known: list[str]) -> LocalError:
+    there = ", ".join(known) or "none"
+    return LocalError(f"RUN is {again!r}, and there is no such run; there are: {there}. Without RUN a new one begins")
 
 
 def ask(target: Target, name: str, url: str, held: digits.Held) -> list[tuple[str, int]]:
