@@ -65,6 +65,8 @@ class PodView:
     message: str = ""
     disrupted: bool = False
     unschedulable: str = ""
+    unseen: bool = False
+    """No scheduler has said anything of it."""
     waiting_reason: str = ""
     waiting_message: str = ""
     running_since: datetime | None = None
@@ -297,6 +299,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         message=(status.get("message") or "")[:300],
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
         unschedulable=(scheduled.get("message") or "")[:500] if scheduled.get("status") == "False" else "",
+        unseen=not scheduled and not spec.get("nodeName"),
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[:300],
         running_since=parse_time(running.get("startedAt")),

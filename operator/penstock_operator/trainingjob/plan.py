@@ -34,7 +34,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
     time_to_live_left,
 )
 from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
-from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
+from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error, unseen
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
 from penstock_operator.trainingjob.policies.user import users_differ
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
@@ -127,7 +127,7 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     if not (missing and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.WORKERS_READY)))):
         if volumes_of(spec):
             set_condition(status, job, names.STORAGE_READY, True, Reason.STORAGE_READY, "every LustreVolume is available", now)
-        _describe_workers(status, observed, spec, missing, ready, now)
+        _describe_workers(status, observed, missing, ready, unseen(observed, rules, now), now)
         _describe_launcher(status, observed, now)
     return Plan(
         create=tuple(create),
@@ -164,20 +164,22 @@ def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:
             yield pod
 
 
-def _describe_workers(
-    status: Status, observed: Observed, spec: TrainingJobSpec, missing: list[int], ready: bool, now: datetime
-) -> None:
+def _describe_workers(status: Status, observed: Observed, missing: list[int], ready: bool, unseen: str, now: datetime) -> None:
     job, ring = observed.job, observed.ring
-    count = sum(pod.ready for pod in ring.values() if pod.index < spec.workers.replicas)
+    assert job.spec is not None
+    desired = job.spec.workers.replicas
+    count = sum(pod.ready for pod in ring.values() if pod.index < desired)
     unplaced = next((pod for pod in ring.values() if pod.unschedulable), None)
     if ready:
-        reason, message = Reason.WORKERS_READY, f"{count} of {spec.workers.replicas} workers are Ready"
+        reason, message = Reason.WORKERS_READY, f"{count} of {desired} workers are Ready"
     elif unplaced:
         reason, message = Reason.UNSCHEDULABLE, f"{unplaced.name}: {unplaced.unschedulable}"
+    elif unseen:
+        reason, message = Reason.UNSCHEDULABLE, unseen
     elif missing:
-        reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {spec.workers.replicas} workers"
+        reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {desired} workers"
     else:
-        reason, message = Reason.WAITING_FOR_WORKERS, f"{count} of {spec.workers.replicas} workers are Ready"
+        reason, message = Reason.WAITING_FOR_WORKERS, f"{count} of {desired} workers are Ready"
     set_condition(status, job, names.WORKERS_READY, ready, reason, message, now, introduce=True)
 
 

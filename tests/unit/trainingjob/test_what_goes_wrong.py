@@ -315,6 +315,23 @@ def test_pods_that_cannot_be_placed_are_explained_in_the_columns() -> None:
     assert job.why(names.WORKERS_READY) == "Unschedulable"
 
 
+def test_a_scheduler_that_does_not_exist_is_named() -> None:
+    job = Simulation()
+    job.body["spec"]["workers"]["template"] = {"spec": {"schedulerName": "volcanoo"}}
+    job.settle()
+    for pod in job.pods.values():
+        pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    assert job.plan().again == timedelta(seconds=20)
+    job.later(21)
+    job.settle()
+    assert job.why(names.WORKERS_READY) == "Unschedulable"
+    assert "'volcanoo' (spec.workers.template.spec.schedulerName)" in job.said(names.WORKERS_READY)
+    assert not job.true(names.STALLED)
+    job.ready()
+    job.settle()
+    assert job.true(names.WORKERS_READY)
+
+
 def test_endless_losses_end_in_a_failure() -> None:
     job = Simulation().started()
     job.body["status"]["restarts"] = {"code": 0, "infrastructure": 50}

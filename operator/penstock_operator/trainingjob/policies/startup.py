@@ -74,6 +74,19 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     )
 
 
+def unseen(observed: Observed, rules: Rules, now: datetime) -> str:
+    """A worker that its own scheduler has not looked at; empty where there is none. Never a stall: a queueing scheduler may
+    take its time without a word. The default scheduler says at once what it lacks."""
+    scheduler = observed.job.spec.workers.template.spec.get("schedulerName") if observed.job.spec else None
+    for pod in _members(observed):
+        if scheduler and pod.unseen and pod.created and now - pod.created >= rules.startup_error:
+            return (
+                f"{pod.name}: no scheduler has looked at it since {pod.created:%H:%M:%S}; does "
+                f"{scheduler!r} (spec.workers.template.spec.schedulerName) run in this cluster?"
+            )
+    return ""
+
+
 def _starting(observed: Observed) -> list[PodView]:
     return [*_members(observed), *([observed.launcher] if observed.launcher and observed.launcher.alive else [])]
 
@@ -133,5 +146,7 @@ def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float
     moments = [pod.unprepared_since for pod in pods if pod.unprepared_since and not pod.ended]
     if observed.launcher is None:
         moments += [pod.running_since for pod in pods if pod.running_since and not pod.ready]
+    if observed.job.spec and observed.job.spec.workers.template.spec.get("schedulerName"):
+        moments += [pod.created for pod in pods if pod.created and pod.unseen and now - pod.created < rules.startup_error]
     waits = [(moment + rules.startup_error - now).total_seconds() for moment in moments]
     return max(0.1, min(wait for wait in waits)) if waits else None
