@@ -54,7 +54,7 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _asked(options: argparse.Namespace, kept: Config | None) -> Config:
-    """What is not said stays as it is."""
+    """What is not said stays as it is. A port that is named is insisted on, so one that is only kept is not named."""
     said = {
         "nodes": options.nodes,
         "quick_failure": options.fast_node_failure or None,
@@ -62,7 +62,7 @@ def _asked(options: argparse.Namespace, kept: Config | None) -> Config:
         "capacity_type": options.capacity_type,
         "gpus": options.gpus,
         "efa": options.efa,
-        "port": options.port,
+        "port": options.port or 0,
         "aws": options.aws or None,
     }
     return replace(kept or Config(), **{name: value for name, value in said.items() if value is not None})
@@ -77,8 +77,13 @@ def _down(options: argparse.Namespace) -> None:
 
 def _reset(options: argparse.Namespace) -> None:
     cluster = Cluster(options.name)
-    asked = _asked(options, config.read(cluster.folder))
+    kept = config.read(cluster.folder)
+    asked = _asked(options, kept)
+    if asked.port:
+        cluster.check_port(asked.port)
     cluster.down()
+    if not asked.port and kept and config.is_free(kept.port):
+        asked.port = kept.port
     cluster.up(asked)
     print(f"export KUBECONFIG={cluster.kubeconfig}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from penstock_local import binaries, cgroups, oci, paths, prerequisites, readiness, seeds, sysctls
 from penstock_local.certificates import Authority
-from penstock_local.config import Config, check_name, read, settle, write
+from penstock_local.config import Config, check_name, is_free, read, settle, write
 from penstock_local.control import PROCESSES, ControlPlaneMachine
 from penstock_local.eks import addons, pod_identity
 from penstock_local.errors import LocalError
@@ -65,7 +65,8 @@ class Cluster:
             aws: with the fake AWS, FSx volumes and Pod Identity; an existing cluster can have them too.
 
         Raises:
-            LocalError: something is missing on this machine or did not start; the message says what to do.
+            LocalError: something is missing on this machine or did not start; the message says what to do. A cluster that was
+                not there before is not there then either.
         """
         steps = steps or Steps()
         prerequisites.check()
@@ -73,41 +74,57 @@ class Cluster:
         with locked(self.name, steps):
             kept = read(self.folder)
             wanted = settle(self.name, kept, replace(config or kept or Config(), aws=True) if aws else config)
-            write(self.folder, wanted)
-            sysctls.remember(paths.state())
-            with steps.step("control plane"):
-                self._control.start(programs, quick_failure=wanted.quick_failure)
-                self._open_port(wanted)
+            port = config.port if config is not None else 0
+            if port:
+                self.check_port(port)
             if wanted.aws:
-                wanted.aws_port = self._addons.forward.choose(wanted.aws_port)
-                write(self.folder, wanted)
-                self._addons.start(self.kubectl, wanted.aws_port, steps)
-            nodes = self._nodes(programs, wanted)
-            held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **(images or {})}
-            self._seed(nodes, held, steps)
-            with steps.step(f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"):
-                for node in nodes:
-                    if node.machine.create():
-                        cgroups.remove(f"{self._cgroup_root}/{node.name}")  # pods of an earlier machine outlive its namespaces
-                for node in nodes:
-                    self._control.plug(node, nodes)
-                    cgroups.make(self._cgroup_root, node.name)
-                    node.configure(self._control.authority, self._control.server)
-                    if wanted.aws:
-                        self._addons.start_on(node)
-                    node.start()
-                self.kubectl("apply", "-f", str(Path(__file__).with_name("coredns.yaml")))
-                readiness.wait_nodes(self.kubectl, nodes)
-            if wanted.aws:
-                with steps.step("fake AWS"):
-                    self._addons.wait(self.kubectl, nodes, wanted.aws_port)
-            self.load_images(held, steps=steps)
-            with steps.step("cluster DNS"):
-                readiness.wait_dns(self.kubectl)
+                self._addons.prepare(steps)
+            try:
+                self._make(programs, wanted, images or {}, steps, own_port=not port)
+            except Exception:
+                if kept is None and self.folder.exists():
+                    self._remove(steps)
+                raise
 
-    def _open_port(self, config: Config) -> None:
-        """The API server on the host's loopback; on another port than before when somebody else took that one."""
-        config.port = self._control.forward.choose(config.port)
+    def _make(self, programs: Path, wanted: Config, images: Mapping[str, Archive], steps: Steps, *, own_port: bool) -> None:
+        write(self.folder, wanted)
+        sysctls.remember(paths.state())
+        with steps.step("control plane"):
+            self._control.start(programs, quick_failure=wanted.quick_failure)
+            self._open_port(wanted, own=own_port)
+        if wanted.aws:
+            wanted.aws_port = self._addons.forward.choose(wanted.aws_port)
+            write(self.folder, wanted)
+            self._addons.start(self.kubectl, wanted.aws_port)
+        nodes = self._nodes(programs, wanted)
+        held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **images}
+        self._seed(nodes, held, steps)
+        with steps.step(f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"):
+            for node in nodes:
+                if node.machine.create():
+                    cgroups.remove(f"{self._cgroup_root}/{node.name}")  # pods of an earlier machine outlive its namespaces
+            for node in nodes:
+                self._control.plug(node, nodes)
+                cgroups.make(self._cgroup_root, node.name)
+                node.configure(self._control.authority, self._control.server)
+                if wanted.aws:
+                    self._addons.start_on(node)
+                node.start()
+            self.kubectl("apply", "-f", str(Path(__file__).with_name("coredns.yaml")))
+            readiness.wait_nodes(self.kubectl, nodes)
+        if wanted.aws:
+            with steps.step("fake AWS"):
+                self._addons.wait(self.kubectl, nodes, wanted.aws_port)
+        self.load_images(held, steps=steps)
+        with steps.step("cluster DNS"):
+            readiness.wait_dns(self.kubectl)
+
+    def _open_port(self, config: Config, *, own: bool) -> None:
+        """The API server on the host's loopback. `own`: the port is our choice, and another when somebody took it meanwhile."""
+        if own:
+            config.port = self._control.forward.choose(config.port)
+        else:
+            self.check_port(config.port)
         write(self.folder, config)
         self._control.forward.start_outside(config.port)
         self._control.authority.kubeconfig("admin", f"https://127.0.0.1:{config.port}", self.kubeconfig)
@@ -137,24 +154,40 @@ class Cluster:
         """Remove the cluster: processes, mounts, namespaces, cgroups, links, files; sysctls after the last cluster."""
         steps = steps or Steps()
         with locked(self.name, steps):
-            if not self.folder.exists():
-                return
-            with steps.step(f"remove cluster {self.name}"):
-                self._control.forward.outside.stop(kill=True)
-                for pid in with_environment(f"{MARK}={self.folder}"):
-                    end(pid, seconds=0)
-                for folder in self.folder.iterdir():
-                    if folder.is_dir():
-                        Machine(folder, folder.name).destroy()
-                cgroups.remove(self._cgroup_root)
-                shutil.rmtree(self.folder)
-                cgroups.remove_empty(_CGROUPS)
-                if not clusters():
-                    sysctls.restore(paths.state())
-                    if not any(paths.state().iterdir()):
-                        paths.state().rmdir()
+            if self.folder.exists():
+                self._remove(steps)
+
+    def _remove(self, steps: Steps) -> None:
+        with steps.step(f"remove cluster {self.name}"):
+            self._control.forward.outside.stop(kill=True)
+            for pid in with_environment(f"{MARK}={self.folder}"):
+                end(pid, seconds=0)
+            for folder in self.folder.iterdir():
+                if folder.is_dir():
+                    Machine(folder, folder.name).destroy()
+            cgroups.remove(self._cgroup_root)
+            shutil.rmtree(self.folder)
+            cgroups.remove_empty(_CGROUPS)
+            if not clusters():
+                sysctls.restore(paths.state())
+                if not any(paths.state().iterdir()):
+                    paths.state().rmdir()
 
     # --- use --------------------------------------------------------------------------------------------------------------
+
+    def check_port(self, port: int) -> None:
+        """That the API server has this port of the loopback, or can have it.
+
+        Raises:
+            LocalError: somebody else listens there.
+        """
+        kept = read(self.folder)
+        is_ours = kept is not None and kept.port == port and self._control.forward.outside.pid() is not None
+        if not is_ours and not is_free(port):
+            raise LocalError(
+                f"port {port} of 127.0.0.1 is taken by another program (ss -ltnp 'sport = :{port}' names it);"
+                " ask for another with --port, or for none and a free one is chosen"
+            )
 
     @property
     def kubeconfig(self) -> Path:

@@ -61,7 +61,7 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
     wanted = {name: one.digest for name, one in images.items()}
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in home.glob("partial-*"):  # of a run that was interrupted; nobody else is here under the lock
+        for left in home.glob("partial-*"):  # of a run that was killed; nobody else is here under the lock
             shutil.rmtree(left, ignore_errors=True)
         older = sorted((one for one in home.iterdir() if (one / "images.json").exists()), key=lambda one: one.stat().st_mtime)
         held = {one: json.loads((one / "images.json").read_text()) for one in older}
@@ -72,10 +72,14 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
             os.utime(base)
             return base / "root"
         partial = Path(tempfile.mkdtemp(dir=home, prefix="partial-"))
-        if base is not None:
-            copy(base / "root", partial / "root")
-        with steps.step(f"unpack {', '.join(fresh)} for the nodes"):
-            _import(partial, [one.path for one in fresh.values()])
+        try:
+            if base is not None:
+                copy(base / "root", partial / "root")
+            with steps.step(f"unpack {', '.join(fresh)} for the nodes"):
+                _import(partial, [one.path for one in fresh.values()])
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         # What the base held of other names is held here too.
         holds = {**known, **wanted}
         (partial / "images.json").write_text(json.dumps(holds))

@@ -38,15 +38,18 @@ class AddOns:
         self._name, self._data, self._control = name, folder / "aws", control
         self.forward = Forward(folder, control.machine, "aws-forward", "aws.sock", f"{GATEWAY}:{AWS_PORT}")
 
-    def start(self, kubectl: Kubectl, port: int, steps: Steps) -> None:
-        """Start what does not run beside the control plane. `port`: of the host's loopback, for the fake AWS.
+    def prepare(self, steps: Steps) -> None:
+        """What this machine must have, before anything is started.
 
         Raises:
-            LocalError: moto is not installed.
+            LocalError: moto is not installed, or the CSI plugin does not build.
         """
         if importlib.util.find_spec("moto") is None:
             raise LocalError("the fake AWS needs moto, which is not installed; run: pip install -e '.[fake-aws]'")
         binaries.ensure(("fsx-csi",), steps)
+
+    def start(self, kubectl: Kubectl, port: int) -> None:
+        """Start what does not run beside the control plane. `port`: of the host's loopback, for the fake AWS."""
         self._data.mkdir(exist_ok=True)
         machine, python = self._control.machine, [sys.executable, "-m"]
         machine.run(["ip", "addr", "replace", f"{AGENT_ADDRESS}/32", "dev", BRIDGE])
