@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from penstock_components import manifest, s3
 from penstock_components.labelling.ground_truth_labelling import job, request
 from penstock_local.aws import FakeAWS
 from penstock_local.errors import LocalError
-from penstock_pipelines.demo import __main__ as road
-from penstock_pipelines.demo import digits
+from penstock_local.steps import Steps
+from penstock_pipelines.demo import __main__ as demo
+from penstock_pipelines.demo import digits, road
 
 
 @pytest.fixture
@@ -56,27 +58,38 @@ def test_labels_of_noisy_people_are_better_by_dawid_and_skene_than_by_majority(r
 def test_a_run_is_repeated_by_a_name_that_exists_or_goes_on_or_is_new(
     ready: digits.Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(road, "FOLDER", tmp_path)
+    monkeypatch.setattr(demo, "FOLDER", tmp_path)
     with pytest.raises(LocalError, match=r"RUN is 'first', and there is no such run; there are: none"):
-        road.choose("first")
+        demo.choose("first")
     for name in ("second", "first"):
-        s3.write(f"{road.RUNS}/{name}/run.json", b"{}")
-        s3.write(f"{road.RUNS}/{name}/dataset/run.json", b"{}")
+        s3.write(f"{demo.RUNS}/{name}/run.json", b"{}")
+        s3.write(f"{demo.RUNS}/{name}/dataset/run.json", b"{}")
     with pytest.raises(LocalError, match=r"RUN is 'dataset', and there is no such run; there are: first, second\."):
-        road.choose("dataset")
-    assert road.choose("first") == "first"
-    assert re.fullmatch(r"digits-\d{4}-\d{6}", road.choose(""))
+        demo.choose("dataset")
+    assert demo.choose("first") == "first"
+    assert re.fullmatch(r"digits-\d{4}-\d{6}", demo.choose(""))
     (tmp_path / "second").mkdir()
-    assert road.choose("") == "second"
+    assert demo.choose("") == "second"
     (tmp_path / "second" / "done").touch()
-    assert re.fullmatch(r"digits-\d{4}-\d{6}", road.choose(""))
+    assert re.fullmatch(r"digits-\d{4}-\d{6}", demo.choose(""))
 
 
 def test_no_cluster_is_made_to_look_for_a_run_in_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PENSTOCK_STATE", str(tmp_path))
-    monkeypatch.setattr(road.demo, "bring_up", lambda *_, **__: pytest.fail("a cluster is made"))
+    monkeypatch.setattr(demo.demo, "bring_up", lambda *_, **__: pytest.fail("a cluster is made"))
     with pytest.raises(LocalError, match="RUN is 'first', and there is no such run; there are: none"):
-        road.run("first")
+        demo.run("first")
+
+
+def test_a_pipeline_that_fails_is_told_by_the_step_that_did(parameters: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LocalError) as caught:
+        road.follow({**parameters, "epochs": 0}, tmp_path, Steps())
+    told = [line.strip() for line in str(caught.value).splitlines() if line.strip()]
+    assert told[0] == "the pipeline failed at check-parameters:"
+    here = told.index("nothing was started, 1 parameter is wrong:")
+    assert told[here + 1].startswith("epochs is 0")
+    assert "finished with status FAILURE" in told[here + 2]
+    assert not any("Traceback" in line or "clean-up" in line for line in told)
 
 
 def test_the_judge_counts_right_answers_and_refuses_an_incomplete_list(ready: digits.Ready) -> None:

@@ -269,10 +269,12 @@ def _training(wanted: Parameters) -> Iterator[str]:
 
 def _volume(wanted: Parameters, kube: Kube, run_uri: str) -> Iterator[str]:
     """The volume as the run would make it, or the one that is there."""
-    uris = [s3.join(run_uri, name) for name in ("dataset", "model")]
+    dataset, model = s3.join(run_uri, "dataset"), s3.join(run_uri, "model")
     if wanted.volume_name:
-        yield from _named("volume_name", lambda: volumes.places(volumes.existing(kube, wanted.volume_name), *uris))
-    elif wanted.output_uri.startswith("s3://") and (words := kube.refusal(volumes.build(run_uri, *uris, wanted.volume))):
+        yield from _named("volume_name", lambda: volumes.places(volumes.existing(kube, wanted.volume_name), dataset, model))
+        return
+    wish = volumes.build(run_uri, dataset, model, wanted.volume)
+    if wanted.output_uri.startswith("s3://") and (words := kube.refusal(wish)):
         yield f"{'output_uri' if 'spec.repositories' in words else 'volume'}: {words}"
 
 

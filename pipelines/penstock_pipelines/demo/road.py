@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,7 +53,7 @@ def follow(
         during: called with every line that a step prints.
 
     Raises:
-        LocalError: the run failed; the message has the end of the log.
+        LocalError: the run failed; the message has the last lines of the step that failed, not the exit handler's after it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=1))
@@ -60,6 +61,8 @@ def follow(
     command = [sys.executable, "-m", __spec__.name, str(folder / "parameters.json"), str(folder)]
     command += ["--yaml"] if from_yaml else []
     seconds: dict[str, float] = {}
+    tail: deque[str] = deque(maxlen=_TAIL)
+    failed: dict[str, list[str]] = {}
     with ExitStack() as running, log.open("w") as file:
         begun, step = time.monotonic(), ""
         process = running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
@@ -68,17 +71,22 @@ def follow(
             plain = _COLOUR.sub("", line)
             file.write(plain)
             file.flush()
+            tail.append(plain.rstrip())
             if (match := _BEGUN.search(plain)) and match[1] != step:
                 begun, step = time.monotonic(), match[1]
+                tail.clear()
                 steps.say(f"  {step} …")
             elif (match := _ENDED.search(plain)) and match[1] == step:
                 seconds[step] = time.monotonic() - begun
+                failed.pop(step, None)
+                if match[2] != "SUCCESS":
+                    failed[step] = list(tail)
                 steps.say(f"  {step}: {seconds[step]:.1f} s" + ("" if match[2] == "SUCCESS" else f", {match[2]}"))
             else:
                 during(plain.rstrip())
     if process.returncode != 0:
-        tail = "\n".join(log.read_text().splitlines()[-_TAIL:])
-        raise LocalError(f"the pipeline failed:\n{tail}\nall of it: {log}")
+        where, last = next(iter(failed.items()), ("its end", list(tail)))
+        raise LocalError("\n".join([f"the pipeline failed at {where}:", *last, f"all of it: {log}"]))
     return Run(seconds, {step: _outputs(folder, step) for step in seconds})
 
 
