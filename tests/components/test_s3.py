@@ -113,6 +113,17 @@ def test_an_outage_of_s3_is_told_from_what_is_wrong_and_names_the_object(aws: Fa
     assert not isinstance(caught.value, ComponentError)
 
 
+def test_credentials_that_do_not_come_yet_are_transient(aws: FakeAWS, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/v1/credentials")
+    with pytest.raises(Exception, match="retrieving credentials") as none:
+        s3.read("s3://bucket/k")
+    assert clients.transient(none.value)
+
+
 def test_names_are_labels_and_follow_their_parts() -> None:
     name = names.deterministic("My Job_" * 20, {"b": 1, "a": [2]})
     assert len(name) <= 63
