@@ -89,16 +89,19 @@ class Cluster:
     def _make(self, programs: Path, wanted: Config, images: Mapping[str, Archive], steps: Steps, *, own_port: bool) -> None:
         write(self.folder, wanted)
         sysctls.remember(paths.state())
-        with steps.step("control plane"):
-            self._control.start(programs, quick_failure=wanted.quick_failure)
-            self._open_port(wanted, own=own_port)
+        nodes = self._nodes(programs, wanted)
+        held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **images}
+        # Side by side: one is bound by the processors, the other by the disk.
+        with ThreadPoolExecutor(1) as beside:
+            seeded = beside.submit(self._seed, nodes, held, steps)
+            with steps.step("control plane"):
+                self._control.start(programs, quick_failure=wanted.quick_failure)
+                self._open_port(wanted, own=own_port)
+            seeded.result()
         if wanted.aws:
             wanted.aws_port = self._addons.forward.choose(wanted.aws_port)
             write(self.folder, wanted)
             self._addons.start(self.kubectl, wanted.aws_port)
-        nodes = self._nodes(programs, wanted)
-        held = {"pause": Archive.of(oci.pause_archive()), "coredns": Archive.of(oci.coredns_archive()), **images}
-        self._seed(nodes, held, steps)
         with steps.step(f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"):
             for node in nodes:
                 if node.machine.create():
