@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -87,9 +88,9 @@ def sagemaker(aws: FakeAWS, sagemaker_client: Any) -> Any:
 
 
 @pytest.fixture
-def bucket(s3: Any) -> str:
-    """The name of a new bucket."""
-    name = f"test-{uuid.uuid4().hex[:12]}"
+def bucket(s3: Any, request: pytest.FixtureRequest) -> str:
+    """The name of a new bucket: the test's own, and the same in each run. Workers err by the names of what they look at."""
+    name = f"test-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
     s3.create_bucket(Bucket=name)
     return name
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import hashlib
 import inspect
 import io
 import re
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,9 +43,9 @@ def aws(fake_aws: FakeAWS, monkeypatch: pytest.MonkeyPatch) -> FakeAWS:
 
 
 @pytest.fixture
-def bucket(aws: FakeAWS) -> str:
-    """A new bucket: `s3://<name>`."""
-    name = f"test-{uuid.uuid4().hex[:12]}"
+def bucket(aws: FakeAWS, request: pytest.FixtureRequest) -> str:
+    """A new bucket, `s3://<name>`: the test's own, and the same in each run. Workers err by the names of what they look at."""
+    name = f"test-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
     aws.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
 
