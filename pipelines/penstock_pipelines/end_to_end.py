@@ -120,8 +120,9 @@ def end_to_end(
             namespace=namespace,
             poll_seconds=poll_seconds,
         )
-        # Whoever mistyped a parameter hears of it at once, not after four tries; an outage the step waits out itself.
-        settle(checked, hours=1, retries=0)
+        # Whoever mistyped a parameter hears of it after half a minute, not after four tries; the one retry is for a pod that was
+        # lost with its node, and deletes what that one left behind. An outage the step waits out itself.
+        settle(checked, hours=1, retries=1)
         run_id, run_uri = checked.outputs["run_id"], checked.outputs["run_uri"]
         model_uri = f"{run_uri}/model"
 

@@ -26,8 +26,7 @@ def settle(
 ) -> PipelineTask:
     """Set caching, retries, time limit (of one try) and resources of a step."""
     task.set_caching_options(False)
-    if retries:
-        task.set_retry(retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    task.set_retry(retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(limit)
     kubernetes.set_timeout(task, seconds=round(hours * 3600))
     return task
