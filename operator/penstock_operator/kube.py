@@ -75,8 +75,8 @@ class Kube:
         if self._session is not None:
             await self._session.close()
 
-    async def create(self, body: Object) -> Object:
-        """POST; returns the new object's metadata.
+    async def create(self, body: Object, *, dry_run: bool = False) -> Object:
+        """POST; returns the new object's metadata. A dry run is judged like any other, admission included, and nothing is kept.
 
         Pods and Secrets are immutable, so a plain create does what server-side apply would, and unlike apply it never takes
         over an object of the same name that is somebody else's: that is a 409 AlreadyExists.
@@ -86,7 +86,8 @@ class Kube:
         """
         path = self._path(body["kind"], body["metadata"].get("namespace", ""))
         strict = "&fieldValidation=Strict" if body["kind"] == "Pod" else ""
-        return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}{strict}", body)
+        dry = "&dryRun=All" if dry_run else ""
+        return await self._request("POST", f"{path}?fieldManager={names.FIELD_MANAGER}{strict}{dry}", body)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         return await self._request("GET", self._path(kind, namespace, name))

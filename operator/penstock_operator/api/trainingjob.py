@@ -144,6 +144,11 @@ class Launcher(ApiModel):
         "so that no other node is held for it.",
     )
 
+    @property
+    def custom(self) -> bool:
+        """Whether its pod is more than the operator's own."""
+        return self.template != PodTemplate() or self.resources != Launcher().resources
+
 
 class MPI(ApiModel):
     """Which mpirun the image holds, and arguments for it."""
@@ -185,7 +190,7 @@ class Volume(ApiModel):
         json_schema_extra=extension(
             rule(
                 f"!(self in {list(_RESERVED_MOUNTS)!r}) && !self.startsWith('{_OWN_FOLDER}/')",
-                f"{', '.join(_RESERVED_MOUNTS)} are the operator's own mounts; choose another path",
+                f"/dev/shm and everything under {_OWN_FOLDER} are the operator's own mounts; choose another path",
             ),
             rule(
                 f"!(self in {list(_SYSTEM_FOLDERS)!r})",

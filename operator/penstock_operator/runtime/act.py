@@ -56,7 +56,8 @@ class Actor:
             return None
         await self._write_status(key, job, plan)
         pods = [child for child in plan.create if child["kind"] == "Pod"]
-        refused = await self._create_all(key, job, [child for child in plan.create if child["kind"] != "Pod"])
+        refused = await self._rehearse(job, plan.rehearse)
+        refused = refused or await self._create_all(key, job, [child for child in plan.create if child["kind"] != "Pod"])
         refused = refused or await self._create_all(key, job, pods)
         await _all(self._remove(key, removal) for removal in plan.remove)
         if refused is None:
@@ -87,6 +88,16 @@ class Actor:
         self._lister.jobs.wrote(key, job, written["metadata"], status)
         for event in events(job["status"], status):
             self._recorder.record(job, event)
+
+    async def _rehearse(self, job: Slim, children: Iterable[Child]) -> Refused | None:
+        for child in children:
+            try:
+                await self._kube.create(child, dry_run=True)
+            except ApiError as error:
+                refusal = _refusal(error, child, job)
+                if refusal is not None and refusal.reason == Reason.POD_REFUSED:  # room in a quota may come until then
+                    return refusal
+        return None
 
     async def _create_all(self, key: Key, job: Slim, children: list[Child]) -> Refused | None:
         """Create in parallel. Returns a refusal; any other trouble is raised."""

@@ -29,15 +29,15 @@ class ProgressSource(Protocol):
 
 
 class Refusals:
-    """What the API server would not take, by job. Each further refusal of the same spec doubles the pause, up to sixteenfold:
-    half a ring made and given back every half minute would keep an autoscaler busy for nothing."""
+    """What the API server would not take, by job. Each further refusal of one kind and spec doubles the pause, up to
+    sixteenfold: half a ring made and given back every half minute would keep an autoscaler busy for nothing."""
 
     def __init__(self) -> None:
         self._known: dict[Key, tuple[str, int, Refusal]] = {}
 
     def add(self, key: Key, body: Mapping[str, Any], refusal: Refusal, now: datetime) -> None:
-        spec, times, _ = self._known.get(key, ("", 0, refusal))
-        times = times + 1 if spec == _spec(body) else 1
+        spec, times, before = self._known.get(key, ("", 0, refusal))
+        times = times + 1 if spec == _spec(body) and before.reason == refusal.reason else 1
         pause = (refusal.until - now) * 2 ** min(times - 1, 4)
         self._known[key] = (_spec(body), times, replace(refusal, until=now + pause))
 
@@ -82,7 +82,9 @@ class Reconciler:
         self._uids[key] = body["metadata"]["uid"]
         observed = self._observe(key, body)
         if waiting := unprepared(observed, self._rules, now):
-            observed = replace(observed, warning=await self._warnings.about(key, waiting, now))
+            if await self._warnings.refresh(key, waiting, now):
+                return 0.0
+            observed = replace(observed, warning=self._warnings.about(key, waiting))
         decided = plan(observed, self._rules, now)
         if decided.create and not body["status"] and self._queue.depth() > 0:
             # In a burst every job gets its pods before any gets its first status. Nothing hangs on that status: the names of

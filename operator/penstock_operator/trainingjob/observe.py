@@ -319,7 +319,9 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
 def maker(metadata: Mapping[str, Any]) -> str:
     """The uid of the TrainingJob that made this child; empty where none did."""
     owners = metadata.get("ownerReferences") or ()
-    return next((one["uid"] for one in owners if one.get("controller") and one["kind"] == names.KIND), "")
+    kind = (names.GROUP, names.KIND)  # SageMaker's controller has TrainingJobs too
+    made = (one for one in owners if (one["apiVersion"].partition("/")[0], one["kind"]) == kind)
+    return next((one["uid"] for one in made if one.get("controller")), "")
 
 
 def _unprepared(conditions: Mapping[str, Mapping[str, Any]]) -> datetime | None:

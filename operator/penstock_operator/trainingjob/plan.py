@@ -34,7 +34,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
     time_to_live_left,
 )
 from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
-from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error, unseen
+from penstock_operator.trainingjob.policies.startup import next_startup_check, own_scheduler, startup_error, unseen
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
 from penstock_operator.trainingjob.policies.user import users_differ
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
@@ -77,7 +77,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         or misfit
         or users_differ(observed)
         or resized(observed)
-        or predecessor_going(observed)
+        or predecessor_going(observed, now)
         or storage_missing(observed)
         or _refused(observed, now)
         or startup_error(observed, rules, now)
@@ -124,7 +124,7 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     create = [*_ground(job, rules), *pods] if pods else []
     status = begin(job)
     # A job that was not taken says so until a try succeeds: one write, not two a try.
-    if not (missing and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.WORKERS_READY)))):
+    if not (missing and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.RECONCILING)))):
         if volumes_of(spec):
             set_condition(status, job, names.STORAGE_READY, True, Reason.STORAGE_READY, "every LustreVolume is available", now)
         _describe_workers(status, observed, missing, ready, unseen(observed, rules, now), now)
@@ -133,7 +133,12 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
         create=tuple(create),
         remove=tuple(Removal(pod) for pod in _over(observed, spec)),
         status=finish(status, observed),
-        again=_next_look(observed, rules, now, pause if ready and launcher is None else timedelta(0)),
+        rehearse=(build_launcher(job, spec, job.attempt, ()),) if len(missing) == len(wanted) and spec.launcher.custom else (),
+        again=sooner(
+            _next_look(observed, rules, now, pause if ready and launcher is None else timedelta(0)),
+            # Of a pod that no scheduler looks at nothing is ever told.
+            rules.startup_error if missing and own_scheduler(observed) else None,
+        ),
     )
 
 
@@ -219,12 +224,16 @@ def _refused(observed: Observed, now: datetime) -> Stall | Hold | None:
     if refusal.reason == Reason.WAITING_FOR_PREDECESSOR:
         return Hold(names.WORKERS_READY, refusal.reason, refusal.message, wait=refusal.until - now)
     first = observed.job.condition(names.RUNNING) is None
-    return Stall(refusal.reason, refusal.message, give_back=first and not refusal.launcher, wait=refusal.until - now)
+    # A quota gives the last pod its place when another job ends; what is wrong with a pod only a new ring mends.
+    waits = refusal.launcher and refusal.reason == Reason.QUOTA_EXCEEDED
+    return Stall(refusal.reason, refusal.message, give_back=first and not waits, wait=refusal.until - now)
 
 
 def _hold(observed: Observed, verdict: Hold, now: datetime) -> Plan:
     status = begin(observed.job)
     set_condition(status, observed.job, verdict.condition, False, verdict.reason, verdict.message, now, introduce=True)
+    if observed.job.condition(names.WORKERS_READY) is not None:  # may name what was waited for before
+        set_condition(status, observed.job, names.WORKERS_READY, False, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.RECONCILING, True, verdict.reason, verdict.message, now)
     set_condition(status, observed.job, names.STALLED, False, verdict.reason, "", now)
     return Plan(status=finish(status, observed), again=sooner(verdict.wait, deadline_left(observed.job, now)))

@@ -70,7 +70,7 @@ def _phase(status: Status, observed: Observed) -> tuple[str, str]:
     if unplaced:
         return Phase.PENDING, shortage(unplaced.unschedulable)
     if not ring:
-        waits = waits_for_predecessor(condition(status, names.WORKERS_READY))
+        waits = waits_for_predecessor(condition(status, names.RECONCILING))
         return Phase.PENDING, Reason.WAITING_FOR_PREDECESSOR if waits else Reason.CREATING_WORKERS
     counts = status["workers"]
     if counts["ready"] == counts["desired"]:

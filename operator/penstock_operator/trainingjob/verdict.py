@@ -87,6 +87,8 @@ class Removal:
 class Plan:
     """What to do now. `status` is the whole status as it should be; None leaves it alone."""
 
+    rehearse: tuple[Child, ...] = ()
+    """Asked of the API server in a dry run before anything is made: what comes last must not be refused with a ring in hand."""
     create: tuple[Child, ...] = ()
     remove: tuple[Removal, ...] = ()
     remove_job: bool = False

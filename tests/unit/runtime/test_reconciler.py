@@ -34,6 +34,16 @@ def test_each_refusal_of_one_spec_doubles_the_pause_up_to_sixteenfold() -> None:
     assert pauses == [30, 60, 120, 240, 480, 480]
 
 
+def test_a_refusal_of_another_kind_begins_with_its_own_pause() -> None:
+    refusals = Refusals()
+    for _ in range(5):
+        refusals.add(KEY, body(), Refusal("WaitingForPredecessor", "", NOW + timedelta(seconds=1)), NOW)
+    refusals.add(KEY, body(), refused(), NOW)
+    known = refusals.of(KEY, body())
+    assert known is not None
+    assert (known.until - NOW).total_seconds() == 30
+
+
 def test_a_corrected_spec_and_a_new_job_of_the_same_name_are_not_held_back() -> None:
     refusals = Refusals()
     refusals.add(KEY, body(), refused(), NOW)

@@ -68,6 +68,21 @@ def test_a_field_of_a_pod_is_told_as_the_field_of_the_job_it_was_made_from(path:
     assert origin(pod, SPEC, path.format(**places)) == field
 
 
+def test_what_the_template_gives_by_name_is_told_as_the_templates() -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": {"labels": {"penstock.dev/role": "launcher"}},
+        "spec": {"containers": [{"name": "launcher", "env": [{"name": "LR"}, {"name": "MORE"}]}]},
+    }
+    more = {"template": {"spec": {"containers": [{"name": "launcher", "env": [{"name": "MORE"}]}]}}}
+    job = SPEC | {"launcher": more}
+    assert origin(pod, job, "spec.containers[0].env[0].name") == "spec.env[LR].name"
+    templates = "spec.launcher.template.spec.containers[launcher]"
+    assert origin(pod, job, "spec.containers[0].env[1].name") == f"{templates}.env[MORE].name"
+    assert origin(pod, job, "spec.containers[0].command[9]") == "spec.command[9]"
+    assert origin(pod, job, "") == ""
+
+
 def test_every_field_in_a_decoders_sentence_is_told() -> None:
     told = origins(made(), SPEC, 'unknown field "spec.nodeselector", unknown field "spec.hostAliase"')
     assert told == (

@@ -137,6 +137,7 @@ def test_a_pod_without_its_volumes_is_told_but_not_failed() -> None:
     job.settle()
     assert job.why(names.STALLED) == "PodNotPrepared"
     assert "digits-worker-1" in job.said(names.STALLED)
+    assert job.plan().again == timedelta(seconds=30)  # a mount that hangs is told late
     job.later(3600)
     job.settle()
     assert not job.true(names.FAILED)
@@ -153,6 +154,16 @@ def test_a_refused_launcher_does_not_cost_the_workers() -> None:
     job.settle()
     assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
     assert job.true(names.STALLED)
+
+
+def test_a_launcher_that_is_wrong_gives_the_ring_back_until_it_is_mended() -> None:
+    job = Simulation()
+    job.settle()
+    job.ready()
+    job.refusal = Refusal("PodRefused", "unknown field", job.now + timedelta(seconds=30), launcher=True)
+    job.settle()
+    assert job.pods == {}
+    assert job.why(names.STALLED) == "PodRefused"
 
 
 def test_a_worker_out_of_memory_is_the_programs_fault() -> None:
@@ -318,10 +329,10 @@ def test_pods_that_cannot_be_placed_are_explained_in_the_columns() -> None:
 def test_a_scheduler_that_does_not_exist_is_named() -> None:
     job = Simulation()
     job.body["spec"]["workers"]["template"] = {"spec": {"schedulerName": "volcanoo"}}
-    job.settle()
+    assert job.step().again == timedelta(seconds=20)  # nothing is ever told of such a pod: no event brings another look
     for pod in job.pods.values():
         pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
-    assert job.plan().again == timedelta(seconds=20)
+    job.settle()
     job.later(21)
     job.settle()
     assert job.why(names.WORKERS_READY) == "Unschedulable"

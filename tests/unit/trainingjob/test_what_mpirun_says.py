@@ -159,6 +159,29 @@ def test_a_user_that_the_image_does_not_know_is_no_broken_ring(text: str) -> Non
     assert text.rstrip(".") in job.said(names.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("git@github.com: Permission denied (publickey).", "RingBroken"),
+        ("git@10.9.9.9: Permission denied (publickey).", "RingBroken"),
+    ],
+)
+def test_ssh_to_other_hosts_is_the_programs_own(text: str, reason: str) -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 1, f"{text}\n{OPEN_MPI_LOST}")
+    job.later(4)
+    job.settle()
+    assert job.why(names.RESTARTING) == reason
+
+
+def test_an_init_container_that_speaks_of_users_says_nothing_of_the_ring() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 128, "init container clone: Cloning\nNo user exists for uid 2000")
+    job.later(4)
+    job.settle()
+    assert job.why(names.FAILED) == "ProgramFailed"
+
+
 def test_a_program_that_writes_like_mpirun_is_judged_by_its_own_end() -> None:
     job = Simulation(runPolicy={"maxRestarts": 0}).started()
     job.ended("digits-launcher", 7, f'mpirun: Error: unknown option "--x"\n{OPEN_MPI_EXIT_7}')

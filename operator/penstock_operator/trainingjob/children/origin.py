@@ -14,13 +14,13 @@ from penstock_operator import names
 from penstock_operator.trainingjob.children.common import Child
 
 _QUOTED = re.compile(r'"((?:spec|metadata)\.[^"]+)"')
-_ENTRY = re.compile(r"spec\.(volumes|containers)\[(\d+)\]((?:\.(\w+))?.*)")
+_ENTRY = re.compile(r"spec\.(volumes|containers)\[(\d+)\](.*)")
 _LISTED = re.compile(r"\.(env|envFrom|volumeMounts)\[(\d+)\](.*)")
 
 
 def origin(pod: Child, job: Mapping[str, Any], path: str) -> str:
     """The job's field behind `path` of a pod; `job` is the TrainingJob's spec as the user wrote it."""
-    if pod["kind"] != "Pod":
+    if pod["kind"] != "Pod" or not path:
         return path
     role = pod["metadata"]["labels"][names.LABEL_ROLE]
     section = "workers" if role == names.ROLE_WORKER else "launcher"
@@ -29,14 +29,14 @@ def origin(pod: Child, job: Mapping[str, Any], path: str) -> str:
     if found is None:
         return f"{template}.{path}"
     kind, index, rest = found[1], int(found[2]), found[3]
-    entry = _at(pod["spec"].get(kind), index).get("name", str(index))
-    if kind == "volumes" and entry in _named(job.get("volumes")):
-        return f"spec.volumes[{entry}]{rest}"
-    written = _named(((job.get(section) or {}).get("template") or {}).get("spec", {}).get("containers")).get(role, {})
-    own = ""
-    if kind == "containers" and entry == role and found[4] not in written:
-        own = _of_container(_at(pod["spec"]["containers"], index), job, section, rest)
-    return own or f"{template}.spec.{kind}[{entry}]{rest}"
+    entry = _at(pod["spec"].get(kind), index)
+    name = entry.get("name", str(index))
+    if kind == "volumes" and name in _named(job.get("volumes")):
+        return f"spec.volumes[{name}]{rest}"
+    if kind == "containers" and name == role:
+        written = _named(((job.get(section) or {}).get("template") or {}).get("spec", {}).get("containers")).get(role, {})
+        return _of_main(entry, job, section, rest, written) or f"{template}.spec.containers[{role}]{rest}"
+    return f"{template}.spec.{kind}[{name}]{rest}"
 
 
 def origins(pod: Child, job: Mapping[str, Any], message: str) -> str:
@@ -44,20 +44,23 @@ def origins(pod: Child, job: Mapping[str, Any], message: str) -> str:
     return _QUOTED.sub(lambda match: f'"{origin(pod, job, match[1])}"', message)
 
 
-def _of_container(container: Mapping[str, Any], job: Mapping[str, Any], section: str, rest: str) -> str:
-    """The job's field behind the main container's; empty where it has none of its own."""
-    if rest.startswith(".image"):
-        return "spec.image"
-    if rest.startswith(".resources"):
-        return f"spec.{section}{rest}"
-    if listed := _LISTED.fullmatch(rest):
-        kind, index, tail = listed[1], int(listed[2]), listed[3]
-        name = _at(container.get(kind), index).get("name", "")
-        if kind == "envFrom":
-            return f"spec.envFrom[{index}]{tail}"
-        if name in _named(job.get("env" if kind == "env" else "volumes")):
-            return f"spec.{'env' if kind == 'env' else 'volumes'}[{name}]{tail}"
-    return ""
+def _of_main(container: Mapping[str, Any], job: Mapping[str, Any], section: str, rest: str, written: Mapping[str, Any]) -> str:
+    """The job's field behind the main container's; empty where it is the template's, in which `written` stands."""
+    listed = _LISTED.fullmatch(rest)
+    if listed and listed[1] != "envFrom":  # merged by name
+        kind, tail = listed[1], listed[3]
+        name = _at(container.get(kind), int(listed[2])).get("name", "")
+        if name in _named(written.get(kind)):
+            return f"spec.{section}.template.spec.containers[{container['name']}].{kind}[{name}]{tail}"
+        own = "env" if kind == "env" else "volumes"
+        return f"spec.{own}[{name}]{tail}" if name in _named(job.get(own)) else ""
+    head = re.match(r"\.(\w+)", rest)
+    if head is None or head[1] in written:
+        return ""
+    places = {"image": "spec", "resources": f"spec.{section}", "envFrom": "spec"}
+    if section == "launcher":
+        places["command"] = "spec"
+    return f"{places[head[1]]}{rest}" if head[1] in places else ""
 
 
 def _at(entries: Any, index: int) -> Mapping[str, Any]:

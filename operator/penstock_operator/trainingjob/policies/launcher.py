@@ -102,7 +102,7 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"spec.command: {program!r} could not be run in the image (exit code {launcher.exit_code}); check the path",
             failure,
         )
-    if culprit == {} and (unusable := _unusable(observed, text)):
+    if culprit == {} and (unusable := _unusable(observed, launcher)):
         return Finish(False, *unusable, failure)
     if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
         return Wait(min(launcher.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
@@ -121,9 +121,11 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
     return Restart("code", Reason.PROGRAM_FAILED, f"{who} {how}", failure)
 
 
-def _unusable(observed: Observed, text: str) -> tuple[str, str] | None:
+def _unusable(observed: Observed, launcher: PodView) -> tuple[str, str] | None:
     """Reason and message where mpirun began nothing, and would begin nothing the next time."""
-    spec = observed.job.spec
+    spec, text = observed.job.spec, launcher.exit_message
+    if text.startswith("init container "):  # those are not mpirun's words
+        return None
     implementation = spec.mpi.implementation.value if spec else ""
     if found := USAGE.search(text):
         said = " ".join(found[0].split())[:200]
@@ -132,7 +134,8 @@ def _unusable(observed: Observed, text: str) -> tuple[str, str] | None:
             f"mpirun did not take its arguments ({said}); check spec.mpi.args, and that the image's MPI is {implementation} "
             "(spec.mpi.implementation)",
         )
-    if found := NO_USER.search(text):
+    addresses = {None, *(pod.ip for pod in observed.workers if pod.ip)}  # programs use ssh for other hosts
+    if found := next((one for one in NO_USER.finditer(text) if one["host"] in addresses), None):
         return (
             Reason.UNUSABLE_USER,
             f"ssh refused ({found[0]}): launcher and workers run as one user, and the image's /etc/passwd must know it; "

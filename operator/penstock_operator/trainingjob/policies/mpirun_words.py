@@ -34,7 +34,9 @@ USAGE = re.compile(
     re.MULTILINE,
 )
 # ssh and sshd look their own user up. No later try helps: the ring's key is the same for its whole life.
-NO_USER = re.compile(r"^No user exists for uid \d+|^\S+@\S+: Permission denied \([^)]*publickey[^)]*\)", re.MULTILINE)
+NO_USER = re.compile(
+    r"^No user exists for uid \d+|^\S+@(?P<host>[\d.:a-f]+): Permission denied \([^)]*publickey[^)]*\)", re.MULTILINE
+)
 # Who failed first: Open MPI 4 and 5 by rank, Intel by rank and host, MPICH by host alone; and a call of MPI_Abort.
 _CULPRITS = (
     re.compile(r"Process name:\s*\[\S+,(?P<rank>\d+)\]\s*Exit code:\s*(?P<code>\d+)"),

@@ -7,7 +7,7 @@ registry or the node will come back.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from penstock_operator import names
 from penstock_operator.conditions import parse_time
@@ -24,6 +24,8 @@ _IMAGE = {
     "ImageInspectError",
 }
 _CONFIG = {"CreateContainerConfigError"}
+# A mount that hangs is told by the kubelet only when it times out, minutes later.
+_ASK_AGAIN = timedelta(seconds=30)
 _START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 
 
@@ -71,13 +73,14 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
         Reason.POD_NOT_PREPARED,
         f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: "
         f"{observed.warning or why}; see kubectl describe pod {pod.name}",
+        wait=_ASK_AGAIN,
     )
 
 
 def unseen(observed: Observed, rules: Rules, now: datetime) -> str:
     """A worker that its own scheduler has not looked at; empty where there is none. Never a stall: a queueing scheduler may
     take its time without a word. The default scheduler says at once what it lacks."""
-    scheduler = observed.job.spec.workers.template.spec.get("schedulerName") if observed.job.spec else None
+    scheduler = own_scheduler(observed)
     for pod in _members(observed):
         if scheduler and pod.unseen and pod.created and now - pod.created >= rules.startup_error:
             return (
@@ -85,6 +88,11 @@ def unseen(observed: Observed, rules: Rules, now: datetime) -> str:
                 f"{scheduler!r} (spec.workers.template.spec.schedulerName) run in this cluster?"
             )
     return ""
+
+
+def own_scheduler(observed: Observed) -> str:
+    """The scheduler that the workers' template names."""
+    return str(observed.job.spec.workers.template.spec.get("schedulerName") or "") if observed.job.spec else ""
 
 
 def _starting(observed: Observed) -> list[PodView]:
@@ -146,7 +154,7 @@ def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float
     moments = [pod.unprepared_since for pod in pods if pod.unprepared_since and not pod.ended]
     if observed.launcher is None:
         moments += [pod.running_since for pod in pods if pod.running_since and not pod.ready]
-    if observed.job.spec and observed.job.spec.workers.template.spec.get("schedulerName"):
+    if own_scheduler(observed):
         moments += [pod.created for pod in pods if pod.created and pod.unseen and now - pod.created < rules.startup_error]
     waits = [(moment + rules.startup_error - now).total_seconds() for moment in moments]
     return max(0.1, min(wait for wait in waits)) if waits else None
