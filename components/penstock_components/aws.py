@@ -17,8 +17,15 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, HTTPClien
 from botocore.exceptions import ConnectionError as NoConnection
 
 from .errors import ComponentError, Outage
+from .waiting import FOREVER, Patience
 
 CONNECTIONS = 32
+# EKS Pod Identity's agent starts within this on a new node. What it still refuses then, a person has to put right.
+CREDENTIALS = Patience(
+    300,
+    "is the service account of this pod associated with a role, does the role's trust policy let pods.eks.amazonaws.com do "
+    "sts:AssumeRole and sts:TagSession, and does the eks-pod-identity-agent run on the node?",
+)
 _making = threading.Lock()
 
 
@@ -53,12 +60,18 @@ def _client(service: str, environment: frozenset[tuple[str, str]]) -> Any:
 
 
 def transient(error: Exception) -> bool:
-    """Whether asking again later may help: no connection, throttled, a fault on AWS's side (5xx), or EKS Pod Identity's agent,
-    which on a new node may start after the pod."""
+    """Whether asking again later may help: no connection, throttled, or a fault on AWS's side (5xx)."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or code(error) in {"ThrottlingException", "Throttling", "RequestLimitExceeded"}
-    return isinstance(error, HTTPClientError | NoConnection | CredentialRetrievalError | Outage)
+    return isinstance(error, HTTPClientError | NoConnection | Outage)
+
+
+def patience(error: Exception) -> Patience | None:
+    """How long a wait asks on past this error: an outage ends by itself, credentials that do not come only on a new node."""
+    if isinstance(error, CredentialRetrievalError):
+        return CREDENTIALS
+    return FOREVER if transient(error) else None
 
 
 def code(error: ClientError) -> str:

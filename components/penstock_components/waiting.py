@@ -9,13 +9,14 @@ process that gets the signal, nowhere else.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from .errors import ComponentError
 from .eviction import evicted
@@ -25,12 +26,26 @@ log = logging.getLogger(__name__)
 State = TypeVar("State")
 
 
+class Patience(NamedTuple):
+    """For how many seconds in a row an error is asked past, and what to look at when they are over."""
+
+    seconds: float
+    then: str = ""
+
+
+FOREVER: Final = Patience(math.inf)  # as long as the wait itself
+
+
 class Overdue(ComponentError):
     """The deadline passed; the remote job is still there."""
 
 
 class Standstill(ComponentError):
     """Nothing moved for too long; the remote job is still there."""
+
+
+class Unanswered(ComponentError):
+    """An error that was asked past for as long as it may be; the remote job, if there is one, goes on unseen."""
 
 
 class Cancelled(BaseException):
@@ -50,7 +65,7 @@ def poll(
     describe_state: Callable[[State], str],
     standstill: float | None = None,
     progress: Callable[[State], object] | None = None,
-    forgive: Callable[[Exception], bool] = lambda error: False,
+    forgive: Callable[[Exception], Patience | None] = lambda error: None,
     age: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -62,26 +77,33 @@ def poll(
 
     A line is written whenever `describe_state(state)` changes. With `standstill` (seconds) the wait also ends when
     `progress(state)` (default: the described state) has not changed for that long. What `describe` raises goes through, unless
-    `forgive(error)` (`aws.transient`): then it is written and asked again, so that a wait of days outlives an outage.
+    `forgive(error)` (`aws.patience`) says for how long it is asked past: then it is written and asked again, so that a wait of
+    days outlives an outage.
 
     Raises:
         Overdue: the job is `deadline` seconds old.
         Standstill: no progress for `standstill` seconds.
+        Unanswered: the patience with an error is over.
     """
     moved = clock()
     started = moved - age
     line, silence = "never answered", ""
     reached: object = None
+    patience, silent = None, started
     while True:
         try:
             state = describe()
         except Exception as error:
-            if not forgive(error):
+            if (given := forgive(error)) is None:
                 raise
+            if given != patience:
+                patience, silent = given, clock()
+            if clock() - silent >= given.seconds:
+                raise Unanswered(f"no answer for {_clock(clock() - silent)}: {error}; {given.then}") from error
             write(f"[{_clock(clock() - started)}] no answer, asking again: {error}")
             silence = f"; the last answer: {error}"
         else:
-            silence = ""
+            patience, silence = None, ""
             if describe_state(state) != line:
                 line = describe_state(state)
                 write(f"[{_clock(clock() - started)}] {line}")
@@ -92,7 +114,7 @@ def poll(
                 reached, moved = mark, clock()
         now = clock()
         if standstill is not None and now - moved >= standstill:
-            raise Standstill(f"no progress for {_clock(now - moved)}: {line}")
+            raise Standstill(f"no progress for {_clock(now - moved)}: {line}{silence}")
         left = deadline - (now - started)
         if left <= 0:
             raise Overdue(f"not done after {_clock(deadline)}: {line}{silence}")

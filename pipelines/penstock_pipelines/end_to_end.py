@@ -120,7 +120,7 @@ def end_to_end(
             namespace=namespace,
             poll_seconds=poll_seconds,
         )
-        # Whoever mistyped a parameter hears of it after half a minute, not after four tries; the one retry is for a pod that was
+        # Whoever mistyped a parameter hears of it after half a minute, not after four tries; the one retry is for a pod that is
         # lost with its node, and deletes what that one left behind. An outage the step waits out itself.
         settle(checked, hours=1, retries=1)
         run_id, run_uri = checked.outputs["run_id"], checked.outputs["run_uri"]

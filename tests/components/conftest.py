@@ -50,6 +50,15 @@ def bucket(aws: FakeAWS, request: pytest.FixtureRequest) -> str:
     return f"s3://{name}"
 
 
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on they come from a Pod Identity agent that does not answer."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/v1/credentials")  # the discard port
+
+
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 tries again at once."""

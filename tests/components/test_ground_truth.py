@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.components.conftest import example, kfp_inputs, upload
+from tests.components.conftest import example, kfp_inputs, no_credentials, upload
 
+from penstock_components import aws as clients
 from penstock_components import manifest, s3
 from penstock_components.errors import ComponentError
 from penstock_components.labelling.consolidate_labels.consolidate import consolidate
@@ -234,6 +235,24 @@ def test_a_standstill_names_the_team_and_leaves_the_job(aws: FakeAWS, sagemaker:
     aws.control.configure(NEVER)
     with pytest.raises(ComponentError, match=f"no progress for .*check that work team {wanted.workteam_arn} has members"):
         label(changed(wanted, stall_hours=0.5 / 3600))
+    assert sagemaker.describe_labeling_job(LabelingJobName=wanted.job_name)["LabelingJobStatus"] == "InProgress"
+
+
+def test_credentials_that_are_gone_for_good_end_the_step_in_minutes_and_leave_the_job(
+    aws: FakeAWS, sagemaker: Any, wanted: Labelling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.control.configure(NEVER)
+    monkeypatch.setattr(clients, "CREDENTIALS", clients.CREDENTIALS._replace(seconds=0.1))
+
+    def lose() -> None:
+        until(lambda: len(aws.control.calls("sagemaker", "DescribeLabelingJob")) > 3)
+        no_credentials(monkeypatch)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    with pytest.raises(ComponentError, match=r"no answer for .*retrieving credentials.*trust policy.*waits for it again"):
+        label(wanted)
+    thread.join()
     assert sagemaker.describe_labeling_job(LabelingJobName=wanted.job_name)["LabelingJobStatus"] == "InProgress"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from tests.components.conftest import CALL
+from tests.components.conftest import CALL, no_credentials
 
 from penstock_components import aws as clients
 from penstock_components import names, s3
 from penstock_components.errors import ComponentError, Outage, several
+from penstock_components.waiting import FOREVER
 from penstock_local.aws import FakeAWS
 
 
@@ -113,15 +114,17 @@ def test_an_outage_of_s3_is_told_from_what_is_wrong_and_names_the_object(aws: Fa
     assert not isinstance(caught.value, ComponentError)
 
 
-def test_credentials_that_do_not_come_yet_are_transient(aws: FakeAWS, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, "/nonexistent")
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/v1/credentials")
+def test_credentials_that_do_not_come_are_asked_for_again_for_minutes_and_an_outage_for_ever(
+    aws: FakeAWS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_credentials(monkeypatch)
     with pytest.raises(Exception, match="retrieving credentials") as none:
         s3.read("s3://bucket/k")
-    assert clients.transient(none.value)
+    patience = clients.patience(none.value)
+    assert patience is not None
+    assert 60 <= patience.seconds <= 600
+    assert clients.patience(Outage("S3 refused")) == FOREVER
+    assert clients.patience(ComponentError("wrong")) is None
 
 
 def test_names_are_labels_and_follow_their_parts() -> None:

@@ -96,7 +96,7 @@ def test_an_outage_is_forgiven_and_another_error_is_not() -> None:
             every=10,
             deadline=100,
             describe_state=str,
-            forgive=lambda error: isinstance(error, ConnectionError),
+            forgive=lambda error: waiting.FOREVER if isinstance(error, ConnectionError) else None,
             clock=clock,
             sleep=clock.sleep,
             write=written.append,
@@ -122,10 +122,58 @@ def test_an_outage_that_lasts_ends_at_the_deadline() -> None:
             every=10,
             deadline=50,
             describe_state=str,
-            forgive=lambda error: True,
+            forgive=lambda error: waiting.FOREVER,
             clock=clock,
             sleep=clock.sleep,
         )
+
+
+def test_an_outage_that_lasts_is_told_by_a_standstill_too() -> None:
+    clock, answers = Clock(), iter([1, 2])
+
+    def describe() -> int:
+        for answer in answers:
+            return answer
+        raise ConnectionError("lost")
+
+    with pytest.raises(waiting.Standstill, match="no progress for 0:00:30: 2; the last answer: lost"):
+        waiting.poll(
+            describe,
+            until=lambda state: state == 9,
+            every=10,
+            deadline=100,
+            standstill=30,
+            describe_state=str,
+            forgive=lambda error: waiting.FOREVER,
+            clock=clock,
+            sleep=clock.sleep,
+        )
+
+
+def test_an_error_that_may_last_only_so_long_in_a_row_ends_the_wait_with_what_to_look_at() -> None:
+    clock = Clock()
+    refused = PermissionError("refused")
+    answers: list[int | Exception] = [refused, refused, 1, refused, ConnectionError("lost"), *[refused] * 99]
+
+    def describe() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(waiting.Unanswered, match="no answer for 0:00:30: refused; look at the role") as end:
+        waiting.poll(
+            describe,
+            until=lambda state: state == 9,
+            every=10,
+            deadline=1000,
+            describe_state=str,
+            forgive=lambda error: waiting.Patience(30, "look at the role") if error is refused else waiting.FOREVER,
+            clock=clock,
+            sleep=clock.sleep,
+        )
+    assert end.value.__cause__ is refused
+    assert clock.now == 80, "an answer, or another error, between them counts anew"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -104,7 +104,8 @@ def start(wanted: Parameters) -> Started:
     """Check everything and note the run in S3.
 
     Raises:
-        ComponentError: names every parameter that is wrong, and what to do; or AWS did not answer for ten minutes.
+        ComponentError: names every parameter that is wrong, and what to do; or AWS did not answer for ten minutes, or
+            gave no credentials for five.
     """
     return waiting.poll(
         lambda: _start(wanted),
@@ -112,7 +113,7 @@ def start(wanted: Parameters) -> Started:
         every=EVERY,
         deadline=OUTAGE_SECONDS,
         describe_state=lambda started: f"run {started.run_id} writes to {started.run_uri}",
-        forgive=aws.transient,
+        forgive=aws.patience,
     )
 
 

@@ -110,12 +110,14 @@ def _follow(wanted: Labelling, name: str, created: datetime) -> dict[str, Any]:
             standstill=wanted.stall_hours * 3600,
             describe_state=_line,
             progress=lambda job: [job["LabelingJobStatus"], sorted(job["LabelCounters"].items())],
-            forgive=aws.transient,
+            forgive=aws.patience,
             age=(datetime.now(UTC) - created).total_seconds(),
         )
     except waiting.Standstill as error:
         team = f"check that work team {wanted.workteam_arn} has members who have accepted their invitation and can log in"
         raise ComponentError(f"{error}; {team}{f' at https://{portal}' if portal else ''}{hint}") from error
+    except waiting.Unanswered as error:
+        raise ComponentError(f"{error}{hint}") from error
     except waiting.Overdue as error:
         raise ComponentError(f"{error}{hint} if deadline_hours is above the job's age") from error
 

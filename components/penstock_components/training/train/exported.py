@@ -48,7 +48,7 @@ def wait(model_uri: str, since: datetime, seconds: float, attempt: int | None = 
                 every=every,
                 deadline=seconds,
                 describe_state=lambda looked: looked.words,
-                forgive=aws.transient,
+                forgive=aws.patience,
             )
         )
     except waiting.Overdue as error:
