@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from penstock_local import config, status
+from penstock_local import config, failed, status
 from penstock_local.cluster import Cluster, Config
 from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError, archive
@@ -70,7 +70,7 @@ def _asked(options: argparse.Namespace, kept: Config | None) -> Config:
 
 def _down(options: argparse.Namespace) -> None:
     cluster = Cluster(options.name)
-    if not cluster.folder.exists():
+    if not cluster.folder.exists() and not failed.folder(options.name).exists():
         print(f"there is no cluster {options.name!r}", file=sys.stderr)
     cluster.down()
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from penstock_local import binaries, cgroups, oci, paths, prerequisites, readiness, seeds, sysctls
+from penstock_local import binaries, cgroups, failed, oci, paths, prerequisites, readiness, seeds, sysctls
 from penstock_local.certificates import Authority
 from penstock_local.config import Config, check_name, is_free, read, settle, write
 from penstock_local.control import PROCESSES, ControlPlaneMachine
@@ -66,7 +66,7 @@ class Cluster:
 
         Raises:
             LocalError: something is missing on this machine or did not start; the message says what to do. A cluster that was
-                not there before is not there then either.
+                not there before is not there then either; its logs are, in `failed.folder`, until the next `up` or `down`.
         """
         steps = steps or Steps()
         prerequisites.check()
@@ -81,10 +81,15 @@ class Cluster:
                 self._addons.prepare(steps)
             try:
                 self._make(programs, wanted, images or {}, steps, own_port=not port)
-            except Exception:
-                if kept is None and self.folder.exists():
-                    self._remove(steps)
+            except Exception as error:
+                if kept is not None or not self.folder.exists():
+                    raise
+                words = failed.told(str(error), self.name, self._remove(steps, keep_logs=True))
+                if isinstance(error, LocalError):
+                    raise LocalError(words) from error
+                error.add_note(words)
                 raise
+            failed.forget(self.name)
 
     def _make(self, programs: Path, wanted: Config, images: Mapping[str, Archive], steps: Steps, *, own_port: bool) -> None:
         write(self.folder, wanted)
@@ -159,8 +164,10 @@ class Cluster:
         with locked(self.name, steps):
             if self.folder.exists():
                 self._remove(steps)
+            failed.forget(self.name)
 
-    def _remove(self, steps: Steps) -> None:
+    def _remove(self, steps: Steps, *, keep_logs: bool = False) -> dict[Path, Path]:
+        """`keep_logs`: they stay in `failed.folder`; returns from where they went to where."""
         with steps.step(f"remove cluster {self.name}"):
             self._control.forward.outside.stop(kill=True)
             for pid in with_environment(f"{MARK}={self.folder}"):
@@ -169,12 +176,14 @@ class Cluster:
                 if folder.is_dir():
                     Machine(folder, folder.name).destroy()
             cgroups.remove(self._cgroup_root)
+            logs = failed.keep(self.name, self.folder) if keep_logs else {}
             shutil.rmtree(self.folder)
             cgroups.remove_empty(_CGROUPS)
             if not clusters():
                 sysctls.restore(paths.state())
                 if not any(paths.state().iterdir()):
                     paths.state().rmdir()
+        return logs
 
     # --- use --------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_local import paths
+from penstock_local import failed, paths
 from penstock_local.cli import main
 from penstock_local.cluster import Cluster, Config, clusters
 from penstock_local.config import is_free
@@ -72,7 +72,9 @@ def test_what_fails_after_its_beginning_leaves_nothing_of_a_new_cluster_either(c
     before, seeds = clusters(), sorted((paths.cache() / "seeds").glob("partial-*"))
     with pytest.raises(LocalError, match="cannot be imported"):
         new.up(Config(nodes=1, port=port), images={"broken": Archive(broken, "sha256:of-nothing")})
+    new.down()
     assert not new.folder.exists()
+    assert not failed.folder(new.name).exists()
     assert clusters() == before
     assert sorted((paths.cache() / "seeds").glob("partial-*")) == seeds
     assert is_free(port)
