@@ -59,9 +59,9 @@ class Strike:
         return Fault(cut="before")
 
     def keep(self) -> None:
-        if self.operator.ended():
+        if self.operator.ended():  # asked once: it may end at any moment, and a new one must not be struck too
             self.revived = True
-        self.operator.keep()
+            self.operator.start()
 
 
 @dataclass(frozen=True, slots=True)
