@@ -86,7 +86,8 @@ class Machine:
     def destroy(self, *, seconds: float = 10.0) -> None:
         """End everything that lives in these namespaces; the kernel then drops mounts and links."""
         deadline = time.monotonic() + seconds
-        while left := self.processes():
+        # The holder last: without it nobody can tell any more what else lives here.
+        while left := [pid for pid in self.processes() if pid != self.holder.pid()]:
             if time.monotonic() > deadline:
                 raise LocalError(f"{self.name}: processes {left} do not end after SIGKILL; see ps -o pid,stat,wchan,args")
             for pid in left:
@@ -101,7 +102,8 @@ class Machine:
         found = set(with_environment(f"{MARK}={self.folder}"))
         holder = self.holder.pid()
         if holder is not None:
-            found.update(_processes_in(os.readlink(f"/proc/{holder}/ns/mnt")))
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                found.update(_processes_in(os.readlink(f"/proc/{holder}/ns/mnt")))
         return sorted(pid for pid in found if _lives(pid))
 
 
