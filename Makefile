@@ -11,30 +11,21 @@ PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-pipelines venv-serving prerequisites demo demo-pipeline test test-unit test-api test-manifests test-aws test-components \
-  test-pipelines test-serving test-e2e lint lint-components lint-serving format generate images bench bench-burst bench-ring bench-serving bench-pipeline clean
+  test-pipelines test-serving test-e2e lint lint-components lint-serving format generate kubernetes images bench bench-burst bench-ring bench-serving bench-pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-$(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+REQUIREMENTS := pyproject.toml constraints.txt local/environment.py
 
-$(PIPELINES)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(PIPELINES)
-	$(PIPELINES)/bin/$(PIP) --constraint constraints.txt --editable '.[components,local,fake-aws]' \
-	  pytest pytest-asyncio hypothesis 'types-boto3[s3,sagemaker]'
-	@touch $@
+$(VENV)/.ready: $(REQUIREMENTS)
+	$(PYTHON) local/environment.py $(VENV) dev
 
-# torch without what only a GPU loads, as in the images. Always from nothing: pip would take for whole what was thinned out.
-$(SERVING)/.ready: pyproject.toml constraints.txt trainer/requirements-torch.txt trainer/keep-loaded-libraries
-	$(PYTHON) -m venv --clear $(SERVING)
-	$(SERVING)/bin/$(PIP) --no-deps -r trainer/requirements-torch.txt
-	trainer/keep-loaded-libraries $(abspath $(SERVING))/lib/python3.11/site-packages
-	$(SERVING)/bin/$(PIP) --constraint constraints.txt --editable '.[serving,fake-aws]' \
-	  pytest pytest-asyncio hypothesis 'types-boto3[s3]'
-	@touch $@
+$(PIPELINES)/.ready: $(REQUIREMENTS)
+	$(PYTHON) local/environment.py $(PIPELINES) components,local,fake-aws,test
+
+$(SERVING)/.ready: $(REQUIREMENTS) trainer/requirements-torch.txt trainer/keep-loaded-libraries
+	$(PYTHON) local/environment.py $(SERVING) serving,fake-aws,test --torch
 
 venv-pipelines: $(PIPELINES)/.ready ## Python environment with Kubeflow Pipelines
 
@@ -51,10 +42,13 @@ demo: venv prerequisites ## Kubernetes on this machine, the operator, and a mode
 demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a served model, with a fake AWS (RUN=name: again)
 	$(PIPELINES)/bin/python -m penstock_pipelines.demo
 
-# The longest first, so that none is left to run alone.
+# What has to be built comes first, by itself: beside a compiler a test's deadline means nothing. Of the tests the longest first, so
+# that none is left to run alone.
 test: ## All checks and tests: what needs no node two by two, then the real nodes
-	$(MAKE) --jobs=2 --output-sync=target lint test-unit test-pipelines test-aws test-components test-serving test-api \
-	  test-manifests lint-components lint-serving
+	$(MAKE) --jobs=2 venv venv-pipelines venv-serving prerequisites
+	$(MAKE) --jobs=2 kubernetes images
+	$(MAKE) --jobs=2 --output-sync=target lint test-unit test-pipelines test-aws test-components test-api test-serving test-manifests \
+	  lint-components lint-serving
 	$(MAKE) test-e2e
 
 test-unit: venv ## Unit tests, seconds
@@ -99,6 +93,9 @@ format: venv ## Format the code
 
 generate: venv ## Write the CRD, the API reference and the kustomize base from their sources
 	$(BIN)/python manifests/generate.py
+
+kubernetes: venv ## Build Kubernetes' own programs, etcd and Helm into the cache
+	$(BIN)/python -c 'from penstock_local import binaries; print(binaries.ensure())'
 
 images: venv prerequisites ## Build the images: operator, trainer, serving, components
 	$(BIN)/python -m penstock_local.images build all

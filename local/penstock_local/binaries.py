@@ -7,7 +7,6 @@ has them), those are taken from there. A lock keeps two processes from building 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from penstock_local import paths
 from penstock_local.errors import LocalError
+from penstock_local.locks import locked
 from penstock_local.steps import Steps
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
@@ -104,12 +104,8 @@ def _ensure_built(names: list[str], steps: Steps) -> Path:
     if all((target / file_name(name)).exists() for name in names):
         return target
     target.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            steps.say("waiting for another build of Kubernetes' programs")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = target.parent / f"{target.name}.lock"
+    with locked(lock, lambda: steps.say("waiting for another build of Kubernetes' programs")):
         if wanted := [name for name in names if not (target / file_name(name)).exists()]:
             _build(wanted, target, steps)
     return target

@@ -23,7 +23,7 @@ from penstock_local.config import Config, check_name, is_free, read, settle, wri
 from penstock_local.control import PROCESSES, ControlPlaneMachine
 from penstock_local.eks import addons, pod_identity
 from penstock_local.errors import LocalError
-from penstock_local.locks import locked
+from penstock_local.locks import one_command
 from penstock_local.namespaces import MARK, Machine
 from penstock_local.node import Node
 from penstock_local.node_images import missing
@@ -71,7 +71,7 @@ class Cluster:
         steps = steps or Steps()
         prerequisites.check()
         programs = binaries.ensure(binaries.CLUSTER, steps)
-        with locked(self.name, steps):
+        with one_command(self.name, steps):
             kept = read(self.folder)
             wanted = settle(self.name, kept, replace(config or kept or Config(), aws=True) if aws else config)
             port = config.port if config is not None else 0
@@ -161,7 +161,7 @@ class Cluster:
     def down(self, steps: Steps | None = None) -> None:
         """Remove the cluster: processes, mounts, namespaces, cgroups, links, files; sysctls after the last cluster."""
         steps = steps or Steps()
-        with locked(self.name, steps):
+        with one_command(self.name, steps):
             if self.folder.exists():
                 self._remove(steps)
             failed.forget(self.name)

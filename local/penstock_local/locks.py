@@ -1,24 +1,30 @@
-"""One command at a time on one cluster: a second waits and says so. The lock is in the cache, so `down` leaves none behind."""
+"""Locks between processes: on a file in the cache, given back by the kernel when the holder ends, however it ends."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from penstock_local import paths
 from penstock_local.steps import Steps
 
 
 @contextmanager
-def locked(cluster: str, steps: Steps) -> Iterator[None]:
-    """Hold the cluster's lock; the kernel frees it when this process ends, however it ends."""
-    folder = paths.cache() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{cluster}.lock").open("w") as file:
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock; `waiting` is called once when somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            steps.say(f"waiting for another command on cluster {cluster}")
+            waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def one_command(cluster: str, steps: Steps) -> AbstractContextManager[None]:
+    """One command at a time on one cluster: a second waits and says so. In the cache, so that `down` leaves no lock behind."""
+    path = paths.cache() / "locks" / f"{cluster}.lock"
+    return locked(path, lambda: steps.say(f"waiting for another command on cluster {cluster}"))

@@ -12,13 +12,11 @@ from penstock_local.errors import LocalError
 from penstock_local.node import Node
 from penstock_local.seeds import Archive
 
-_BY_DIGEST = "sha256:"
-
 
 def named(node: Node) -> dict[str, str]:
     """By the name that pods use; nothing when the node does not run."""
     try:
-        return {name: digest for name, digest in node.images().items() if not name.startswith(_BY_DIGEST)}
+        return _names(node.images())
     except LocalError:
         return {}
 
@@ -34,4 +32,8 @@ def holds(images: Mapping[str, str], archive: Archive) -> bool:
     digest = images.get(archive.digest, archive.digest)
     if archive.reference:
         return images.get(archive.reference) == digest
-    return digest in [one for name, one in images.items() if not name.startswith(_BY_DIGEST)]
+    return digest in _names(images).values()
+
+
+def _names(images: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in images.items() if not name.startswith("sha256:")}

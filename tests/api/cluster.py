@@ -115,6 +115,11 @@ class Cluster:
         until(lambda: self.pods(job, "launcher"), lambda: (self.names(job), self.job(job).get("status")))
         return self.pods(job, "launcher")[0]
 
+    def stalled(self, name: str) -> str:
+        """What the condition Stalled says."""
+        conditions = self.job(name).get("status", {}).get("conditions", [])
+        return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
+
     def wait_phase(self, job: str, phase: str, seconds: float = 30.0) -> None:
         until(lambda: self.phase(job) == phase, lambda: (self.names(job), self.job(job).get("status")), seconds)
 

@@ -94,29 +94,24 @@ def test_a_job_applied_again_waits_for_the_pods_of_the_deleted_one(cluster: Clus
 
 
 def test_a_misspelt_field_that_ends_in_a_pod_is_told_by_the_field_of_the_job(cluster: Cluster, operator: Operator) -> None:
-    def told() -> str:
-        conditions = cluster.job("digits").get("status", {}).get("conditions", [])
-        return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
-
     volumes = [{"name": "scratch", "mountPath": "/scratch", "emptyDir": {"sizelimit": "1Gi"}}]
     template = {"spec": {"nodeselector": {"disk": "fast"}}}
     cluster.create_job("digits", volumes=volumes, launcher={"template": template})
     # The launcher comes last, but is asked about first: nothing waits for its correction with a ring in hand.
     both = 'unknown field "spec.volumes[scratch].emptyDir.sizelimit", unknown field "spec.launcher.template.spec.nodeselector"'
-    until(lambda: told() == f"Pod digits-launcher was refused: {both}", operator.log)
+    until(lambda: cluster.stalled("digits") == f"Pod digits-launcher was refused: {both}", operator.log)
     assert cluster.names("digits") == []
     mended = [{"name": "scratch", "mountPath": "/scratch", "emptyDir": {}}]
     cluster.call("PATCH", f"{JOBS}/digits", {"spec": {"volumes": mended}})
-    until(lambda: told().endswith('refused: unknown field "spec.launcher.template.spec.nodeselector"'), operator.log)
+    until(
+        lambda: cluster.stalled("digits").endswith('refused: unknown field "spec.launcher.template.spec.nodeselector"'),
+        operator.log,
+    )
     cluster.call("PATCH", f"{JOBS}/digits", {"spec": {"launcher": {"template": {"spec": {"nodeselector": None}}}}})
     cluster.complete("digits")
 
 
 def test_the_kubelets_words_about_a_pod_without_its_volumes_are_in_the_status(cluster: Cluster, operator: Operator) -> None:
-    def told() -> str:
-        conditions = cluster.job("digits").get("status", {}).get("conditions", [])
-        return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
-
     volumes = [{"name": "settings", "mountPath": "/settings", "configMap": {"name": "nosuch"}}]
     cluster.create_job("digits", volumes=volumes)
     until(lambda: len(cluster.pods("digits")) == 2, operator.log)
@@ -127,7 +122,7 @@ def test_the_kubelets_words_about_a_pod_without_its_volumes_are_in_the_status(cl
     placed, unprepared = {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}
     status = {"conditions": [placed | since, unprepared | since]}
     cluster.call("PATCH", f"{PODS}/{pod['metadata']['name']}/status", {"status": status})
-    until(lambda: 'volume "settings" : configmap "nosuch" not found; see' in told(), operator.log)
+    until(lambda: 'volume "settings" : configmap "nosuch" not found; see' in cluster.stalled("digits"), operator.log)
 
 
 def test_a_network_policy_that_the_deleted_job_leaves_behind_is_waited_for(cluster: Cluster, operator: Operator) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from itertools import chain, repeat
+from typing import Any
 
 import pytest
 
@@ -35,16 +37,25 @@ def send(number: signal.Signals) -> None:
     time.sleep(10)
 
 
-def poll(states: Iterator[int], clock: Clock, written: list[str], **settings: float | None) -> int:
+def poll(answers: Iterable[int | Exception], clock: Clock, written: list[str], **settings: Any) -> int:
+    """Wait for 9; an answer that is an error is raised."""
+    coming = iter(answers)
+
+    def describe() -> int:
+        answer = next(coming)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     wanted = {"every": 10.0, "deadline": 100.0, **settings}
     return waiting.poll(
-        lambda: next(states),
+        describe,
         until=lambda state: state == 9,
         describe_state=lambda state: f"state {state}",
         clock=clock,
         sleep=clock.sleep,
         write=written.append,
-        **wanted,  # type: ignore[arg-type]
+        **wanted,
     )
 
 
@@ -79,99 +90,40 @@ def test_a_standstill_counts_from_the_last_progress() -> None:
     assert clock.now == 50
 
 
+def forgiving(error: Exception) -> waiting.Patience | None:
+    return waiting.FOREVER if isinstance(error, ConnectionError) else None
+
+
 def test_an_outage_is_forgiven_and_another_error_is_not() -> None:
     clock, written = Clock(), list[str]()
-    answers: list[int | Exception] = [1, ConnectionError("lost"), 9]
-
-    def describe() -> int:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def wait() -> int:
-        return waiting.poll(
-            describe,
-            until=lambda state: state == 9,
-            every=10,
-            deadline=100,
-            describe_state=str,
-            forgive=lambda error: waiting.FOREVER if isinstance(error, ConnectionError) else None,
-            clock=clock,
-            sleep=clock.sleep,
-            write=written.append,
-        )
-
-    assert wait() == 9
+    assert poll([1, ConnectionError("lost"), 9], clock, written, forgive=forgiving) == 9
     assert "[0:00:10] no answer, asking again: lost" in written
-    answers[:] = [KeyError("bug")]
     with pytest.raises(KeyError):
-        wait()
+        poll([KeyError("bug")], clock, written, forgive=forgiving)
 
 
 def test_an_outage_that_lasts_ends_at_the_deadline() -> None:
-    clock = Clock()
-
-    def describe() -> int:
-        raise ConnectionError("lost")
-
+    lost = repeat(ConnectionError("lost"))
     with pytest.raises(waiting.Overdue, match="not done after 0:00:50: never answered; the last answer: lost"):
-        waiting.poll(
-            describe,
-            until=bool,
-            every=10,
-            deadline=50,
-            describe_state=str,
-            forgive=lambda error: waiting.FOREVER,
-            clock=clock,
-            sleep=clock.sleep,
-        )
+        poll(lost, Clock(), [], deadline=50, forgive=forgiving)
 
 
 def test_an_outage_that_lasts_is_told_by_a_standstill_too() -> None:
-    clock, answers = Clock(), iter([1, 2])
-
-    def describe() -> int:
-        for answer in answers:
-            return answer
-        raise ConnectionError("lost")
-
-    with pytest.raises(waiting.Standstill, match="no progress for 0:00:30: 2; the last answer: lost"):
-        waiting.poll(
-            describe,
-            until=lambda state: state == 9,
-            every=10,
-            deadline=100,
-            standstill=30,
-            describe_state=str,
-            forgive=lambda error: waiting.FOREVER,
-            clock=clock,
-            sleep=clock.sleep,
-        )
+    lost = repeat(ConnectionError("lost"))
+    with pytest.raises(waiting.Standstill, match="no progress for 0:00:30: state 2; the last answer: lost"):
+        poll(chain([1, 2], lost), Clock(), [], standstill=30, forgive=forgiving)
 
 
 def test_an_error_that_may_last_only_so_long_in_a_row_ends_the_wait_with_what_to_look_at() -> None:
     clock = Clock()
     refused = PermissionError("refused")
-    answers: list[int | Exception] = [refused, refused, 1, refused, ConnectionError("lost"), *[refused] * 99]
+    answers = [refused, refused, 1, refused, ConnectionError("lost"), *[refused] * 99]
 
-    def describe() -> int:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def patience(error: Exception) -> waiting.Patience:
+        return waiting.Patience(30, "look at the role") if error is refused else waiting.FOREVER
 
     with pytest.raises(waiting.Unanswered, match="no answer for 0:00:30: refused; look at the role") as end:
-        waiting.poll(
-            describe,
-            until=lambda state: state == 9,
-            every=10,
-            deadline=1000,
-            describe_state=str,
-            forgive=lambda error: waiting.Patience(30, "look at the role") if error is refused else waiting.FOREVER,
-            clock=clock,
-            sleep=clock.sleep,
-        )
+        poll(answers, clock, [], deadline=1000, forgive=patience)
     assert end.value.__cause__ is refused
     assert clock.now == 80, "an answer, or another error, between them counts anew"
 

@@ -34,12 +34,9 @@ def pods(tools: Tools, namespace: str) -> set[str]:
     return {pod["metadata"]["name"] for pod in tools.get("pods", "-n", namespace)["items"]}
 
 
-def phases(tools: Tools, namespace: str) -> dict[str, str]:
-    return {tj["metadata"]["name"]: tj.get("status", {}).get("phase", "") for tj in tools.get("tj", "-n", namespace)["items"]}
-
-
-def reasons(tools: Tools, namespace: str) -> dict[str, str]:
-    return {tj["metadata"]["name"]: tj.get("status", {}).get("reason", "") for tj in tools.get("tj", "-n", namespace)["items"]}
+def phases(tools: Tools, namespace: str, field: str = "phase") -> dict[str, str]:
+    """That field of each job's status."""
+    return {tj["metadata"]["name"]: tj.get("status", {}).get(field, "") for tj in tools.get("tj", "-n", namespace)["items"]}
 
 
 def set_pod_status(tools: Tools, namespace: str, name: str, **status: Any) -> None:
@@ -148,7 +145,7 @@ def test_the_operator_uses_every_right_it_has_and_is_refused_nothing(
             job("team-a", "digits", cleanPodPolicy="All", ttlSecondsAfterFinished=2),
         )
         stand_still(team, "team-a", "digits-worker-0")
-        until(lambda: reasons(team, "team-a")["digits"] == "PodNotPrepared", log)
+        until(lambda: phases(team, "team-a", "reason")["digits"] == "PodNotPrepared", log)
         run_to_completion(team, "team-a", "digits")
         until(lambda: "digits" not in phases(team, "team-a"), log)
         until(lambda: team.kubectl("get", "events", "-n", "team-b").count("NameConflict") >= 2, log)

@@ -14,13 +14,25 @@ from tests.components.api_server import cluster, kubelet, plane
 from tests.components.conftest import aws, bucket, fake_aws, kfp_local, no_backoff, upload
 from tests.components.played import Kubelet, Played
 from tests.pipelines.player import Player
+from tests.pipelines.prepared import prepared_steps, step_server
 
 from penstock_components import manifest, s3
 from penstock_components.labelling.ground_truth_labelling import request
 from penstock_local.aws import FakeAWS
 from penstock_local.controlplane import ControlPlane
 
-__all__ = ["aws", "bucket", "cluster", "fake_aws", "kfp_local", "kubelet", "no_backoff", "plane"]
+__all__ = [
+    "aws",
+    "bucket",
+    "cluster",
+    "fake_aws",
+    "kfp_local",
+    "kubelet",
+    "no_backoff",
+    "plane",
+    "prepared_steps",
+    "step_server",
+]
 
 CRD = Path(__file__).parents[2] / "manifests" / "crds" / "lustrevolumes.penstock.dev.yaml"
 CLASSES = ["cat", "dog", "eel"]

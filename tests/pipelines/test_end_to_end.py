@@ -107,7 +107,7 @@ def test_a_model_that_is_not_good_enough_is_held_back(
 
 
 def test_a_run_that_is_started_again_from_the_yaml_starts_nothing_anew(
-    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path
+    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path, prepared_steps: None
 ) -> None:
     run = components.load_component_from_file(str(compiling.FOLDER / "end_to_end.yaml"))
     run(**parameters)
@@ -121,7 +121,7 @@ def test_a_run_that_is_started_again_from_the_yaml_starts_nothing_anew(
 
 
 def test_another_run_may_share_the_labels_and_nothing_else(
-    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path
+    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path, prepared_steps: None
 ) -> None:
     player.right = False
     end_to_end(**parameters, labelling_job="animals")

@@ -72,6 +72,7 @@ def test_a_failed_step_ends_the_run_and_leaves_nothing_running(
     parameters: dict[str, Any],
     aws: FakeAWS,
     kfp_local: Path,
+    prepared_steps: None,
     no_pauses: None,
 ) -> None:
     spoil(player, aws, parameters)

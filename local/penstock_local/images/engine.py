@@ -19,8 +19,8 @@ from penstock_local.images import host
 from penstock_local.images.catalogue import Image
 from penstock_local.images.errors import ImagesError
 from penstock_local.images.layout import forget_image, sweep
-from penstock_local.images.lock import locked
 from penstock_local.images.process import Report, run
+from penstock_local.locks import locked
 
 # As in Debian's own slim images, and for what is installed on top of it too: no manuals, no caches, nothing recommended. The
 # caches by a hook, because mmdebstrap itself needs the packages that apt would throw away; usr-is-merged, because the other way

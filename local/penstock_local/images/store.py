@@ -16,8 +16,8 @@ from pathlib import Path
 from penstock_local import paths
 from penstock_local.images import catalogue, engine
 from penstock_local.images.errors import ImagesError
-from penstock_local.images.lock import locked
 from penstock_local.images.process import Report
+from penstock_local.locks import locked
 
 
 def archive(name: str, *, arguments: Mapping[str, str] | None = None, report: Report | None = None) -> Path:

@@ -19,7 +19,7 @@ from penstock_operator.api.fields import WITHOUT_NUL, ApiModel, OpenObject, Quan
 _OWN_FOLDER = "/etc/penstock"
 _RESERVED_MOUNTS = (names.RING_PATH, names.HOSTS_PATH, "/dev/shm")
 _SYSTEM_FOLDERS = (
-    *("/bin", "/dev", "/etc", "/etc/penstock", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/bin"),
+    *("/bin", "/dev", "/etc", _OWN_FOLDER, "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/bin"),
     "/usr/lib",
 )
 

@@ -169,7 +169,7 @@ def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:
             yield pod
 
 
-def _describe_workers(status: Status, observed: Observed, missing: list[int], ready: bool, unseen: str, now: datetime) -> None:
+def _describe_workers(status: Status, observed: Observed, missing: list[int], ready: bool, silence: str, now: datetime) -> None:
     job, ring = observed.job, observed.ring
     assert job.spec is not None
     desired = job.spec.workers.replicas
@@ -179,8 +179,8 @@ def _describe_workers(status: Status, observed: Observed, missing: list[int], re
         reason, message = Reason.WORKERS_READY, f"{count} of {desired} workers are Ready"
     elif unplaced:
         reason, message = Reason.UNSCHEDULABLE, f"{unplaced.name}: {unplaced.unschedulable}"
-    elif unseen:
-        reason, message = Reason.UNSCHEDULABLE, unseen
+    elif silence:
+        reason, message = Reason.UNSCHEDULABLE, silence
     elif missing:
         reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {desired} workers"
     else:

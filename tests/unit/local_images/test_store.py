@@ -13,8 +13,8 @@ import pytest
 from penstock_local.images import ImagesError, archive, digest, store
 from penstock_local.images.catalogue import Image
 from penstock_local.images.engine import choose
-from penstock_local.images.lock import locked
 from penstock_local.images.process import Report
+from penstock_local.locks import locked
 
 
 def write_tar(path: Path, name: str, content: object) -> None:
@@ -99,7 +99,7 @@ def test_an_unknown_builder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_second_process_waits_for_the_lock_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     program = (
-        "import sys; from pathlib import Path; from penstock_local.images.lock import locked\n"
+        "import sys; from pathlib import Path; from penstock_local.locks import locked\n"
         "with locked(Path(sys.argv[1]), lambda: print('waiting', flush=True)): print('mine', flush=True)"
     )
     with locked(path, lambda: None):

@@ -159,19 +159,13 @@ def test_a_user_that_the_image_does_not_know_is_no_broken_ring(text: str) -> Non
     assert text.rstrip(".") in job.said(names.FAILED)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("git@github.com: Permission denied (publickey).", "RingBroken"),
-        ("git@10.9.9.9: Permission denied (publickey).", "RingBroken"),
-    ],
-)
-def test_ssh_to_other_hosts_is_the_programs_own(text: str, reason: str) -> None:
+@pytest.mark.parametrize("host", ["github.com", "10.9.9.9"])
+def test_ssh_to_other_hosts_is_the_programs_own(host: str) -> None:
     job = Simulation(runPolicy={"maxRestarts": 0}).started()
-    job.ended("digits-launcher", 1, f"{text}\n{OPEN_MPI_LOST}")
+    job.ended("digits-launcher", 1, f"git@{host}: Permission denied (publickey).\n{OPEN_MPI_LOST}")
     job.later(4)
     job.settle()
-    assert job.why(names.RESTARTING) == reason
+    assert job.why(names.RESTARTING) == "RingBroken"
 
 
 def test_an_init_container_that_speaks_of_users_says_nothing_of_the_ring() -> None:

@@ -59,16 +59,19 @@ _LARGEST = 2**31 - 1
 
 def culprit_of(text: str) -> dict[str, int]:
     """What mpirun says of the process that failed first: `rank`, `code`, `signal`, as far as it knows them."""
-    found = next((match for one in _CULPRITS if (match := one.search(text))), None)
-    known = found.groupdict() if found else {}
-    numbers = {key: int(known[key]) for key in ("rank", "code", "signal") if known.get(key) is not None}
+    known = _first_to_fail(text)
+    numbers = {key: int(said) for key in ("rank", "code", "signal") if (said := known.get(key)) is not None}
     return {key: number for key, number in numbers.items() if number <= _LARGEST}
 
 
 def host_of(text: str) -> str:
     """The address of that process, where mpirun names one: the host file holds pod addresses."""
+    return _first_to_fail(text).get("host") or ""
+
+
+def _first_to_fail(text: str) -> dict[str, str | None]:
     found = next((match for one in _CULPRITS if (match := one.search(text))), None)
-    return str((found.groupdict().get("host") if found else None) or "")
+    return found.groupdict() if found else {}
 
 
 def ring_line(text: str) -> str:

@@ -24,9 +24,9 @@ _IMAGE = {
     "ImageInspectError",
 }
 _CONFIG = {"CreateContainerConfigError"}
+_START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 # A mount that hangs is told by the kubelet only when it times out, minutes later.
 _ASK_AGAIN = timedelta(seconds=30)
-_START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 
 
 def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
