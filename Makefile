@@ -11,7 +11,7 @@ PIP := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-pipelines venv-serving prerequisites demo demo-pipeline test test-unit test-api test-manifests test-aws test-components \
-  test-pipelines test-serving test-e2e lint lint-components lint-serving format generate kubernetes images bench bench-burst bench-ring bench-serving bench-pipeline clean
+  test-pipelines test-serving test-local test-e2e lint lint-components lint-serving format generate kubernetes images bench bench-burst bench-ring bench-serving bench-pipeline clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,13 +43,13 @@ demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a serve
 	$(PIPELINES)/bin/python -m penstock_pipelines.demo
 
 # What has to be built comes first, by itself: beside a compiler a test's deadline means nothing. Of the tests the longest first, so
-# that none is left to run alone.
-test: ## All checks and tests: what needs no node two by two, then the real nodes
+# that none is left to run alone; three at a time, as nodes and pods are waited for more than they compute. `-o`: the Debian packages
+# are there, and what waits for that script again would start last.
+test: ## All checks and tests, three at a time
 	$(MAKE) --jobs=2 venv venv-pipelines venv-serving prerequisites
 	$(MAKE) --jobs=2 kubernetes images
-	$(MAKE) --jobs=2 --output-sync=target lint test-unit test-pipelines test-aws test-components test-api test-serving test-manifests \
-	  lint-components lint-serving
-	$(MAKE) test-e2e
+	$(MAKE) --jobs=3 --output-sync=target -o prerequisites test-e2e test-pipelines lint test-unit test-aws test-local test-components \
+	  test-api test-serving test-manifests lint-components lint-serving
 
 test-unit: venv ## Unit tests, seconds
 	$(BIN)/pytest -q tests/unit
@@ -72,8 +72,11 @@ test-pipelines: venv-pipelines ## Whole pipelines: both ways of the gate, a fail
 test-serving: venv-serving ## The model server
 	$(SERVING)/bin/pytest -q tests/serving
 
-test-e2e: venv venv-pipelines prerequisites ## Real nodes, real pods, real MPI
-	$(BIN)/pytest -q tests/local tests/e2e
+test-local: venv prerequisites ## The local cluster: what it gives, faults, what it leaves behind
+	$(BIN)/pytest -q tests/local
+
+test-e2e: venv venv-pipelines prerequisites ## Jobs, volumes and pipelines on real nodes: real pods, real MPI
+	$(BIN)/pytest -q tests/e2e
 
 lint: venv ## Style, types, layers, generated files
 	$(BIN)/ruff check .

@@ -7,15 +7,18 @@ it). PENSTOCK_E2E_CLUSTER names another one.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import yaml
+from tests.api.cluster import PODS, Refused
+from tests.api.cluster import Cluster as Api
+from tests.machine import alone
 
 from penstock_local import images
 from penstock_local.cluster import Cluster, Config
@@ -39,7 +42,8 @@ def bring_up() -> Target:
         digest = images.digest(name)
         archives[name] = Archive(images.archive(name), digest)
     wanted = None if cluster().exists else Config(nodes=2, quick_failure=True)
-    cluster().up(wanted, images=archives, aws=True, steps=Steps())
+    with alone():
+        cluster().up(wanted, images=archives, aws=True, steps=Steps())
     cluster().associate(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT)
     target = Target(cluster().kubeconfig)
     digest = archives["operator"].digest
@@ -55,6 +59,8 @@ class Space:
         self.target = target
         self.name = f"e2e-{uuid.uuid4().hex[:8]}"
         target.namespace(self.name)
+        # What is asked again and again goes over one connection: a kubectl each time is a fifth of a core.
+        self._api = Api(cluster().kubeconfig, self.name)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return self.target.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)
@@ -69,16 +75,20 @@ class Space:
         self.apply({"apiVersion": "penstock.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name}, "spec": body})
 
     def status(self, name: str) -> dict[str, Any]:
-        found = self.target.get("trainingjob", name, self.name) or {}
-        status: dict[str, Any] = found.get("status") or {}
+        try:
+            status: dict[str, Any] = self._api.job(name).get("status") or {}
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return {}
         return status
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
         return next((one for one in self.status(name).get("conditions", ()) if one["type"] == kind), {"status": "Absent"})
 
     def pods(self, selector: str = "") -> dict[str, dict[str, Any]]:
-        found = json.loads(self.kubectl("get", "pods", "-l", selector or "penstock.dev/job-name", "-o", "json"))["items"]
-        return {one["metadata"]["name"]: one for one in found}
+        query = urlencode({"labelSelector": selector or "penstock.dev/job-name"})
+        return {one["metadata"]["name"]: one for one in self._api.call("GET", f"{PODS}?{query}")["items"]}
 
     def events(self) -> str:
         return self.kubectl(
@@ -109,3 +119,4 @@ class Space:
     def drop(self) -> None:
         self.kubectl("delete", "tj", "--all", "--wait=false", check=False)
         self.target.kubectl("delete", "namespace", self.name, "--wait=false", check=False)
+        self._api.close()

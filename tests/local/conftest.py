@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.machine import alone
 
 from penstock_local import binaries, oci
 from penstock_local.cluster import Cluster, Config
@@ -38,6 +39,13 @@ def eventually() -> Eventually:
         return found
 
     return wait
+
+
+@pytest.fixture
+def still_machine() -> Iterator[None]:
+    """Tests beside these bring no cluster up meanwhile."""
+    with alone():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ def _mount_a_file_system(cluster: Cluster) -> None:
     cluster.kubectl("wait", "pod/mounts", "--for=condition=Ready", "--timeout=60s")
 
 
+@pytest.mark.usefixtures("still_machine")
 def test_a_second_cluster_grows_and_leaves_nothing_behind(
     cluster: Cluster, probe: Archive, eventually: Callable[..., Any]
 ) -> None:

@@ -34,6 +34,7 @@ def _refused(action: str, name: str, port: int) -> str:
     return str(end.value.code)
 
 
+@pytest.mark.usefixtures("still_machine")
 def test_a_new_cluster_whose_port_is_taken_is_refused_and_nothing_is_made(taken: int) -> None:
     before = sorted(paths.state().glob("*"))
     assert f"port {taken} of 127.0.0.1 is taken by another program" in _refused("up", "never-made", taken)
@@ -65,6 +66,7 @@ def test_a_cluster_that_did_not_ask_for_its_port_moves_when_that_is_taken_and_on
     assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
 
 
+@pytest.mark.usefixtures("still_machine")
 def test_what_fails_after_its_beginning_leaves_nothing_of_a_new_cluster_either(cluster: Cluster, tmp_path: Path) -> None:
     broken = tmp_path / "broken.tar"
     broken.write_text("no tar")
