@@ -21,6 +21,7 @@ from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
 from penstock_local.processes import Daemon
+from penstock_local.readiness import wait_crds
 from penstock_local.steps import Steps
 
 READY_SECONDS = 60.0
@@ -110,7 +111,7 @@ class ControlPlane:
         """Penstock's own kinds, as they are in this checkout; returns when they are served."""
         files = sorted((paths.checkout() / "manifests" / "crds").glob("*.penstock.dev.yaml"))
         self.kubectl("apply", "--server-side", *(f"--filename={file}" for file in files))
-        self.kubectl("wait", "--for=condition=Established", *(f"crd/{file.stem}" for file in files), "--timeout=20s")
+        wait_crds(self.kubectl, *(file.stem for file in files))
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl as cluster administrator; returns its output.

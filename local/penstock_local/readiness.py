@@ -1,4 +1,4 @@
-"""What `up` waits for: nodes that answer now, and a cluster DNS that answers now.
+"""What is waited for: nodes that answer now, a cluster DNS that answers now, kinds that are served.
 
 The API server's word alone is not enough after a crash or a reboot: it repeats what was true before until the kubelets report
 again. So each kubelet and each DNS pod is also asked directly, through the API server.
@@ -65,10 +65,27 @@ def wait_dns(kubectl: Kubectl, *, seconds: float = 90.0) -> None:
         time.sleep(0.1)
 
 
+def wait_crds(kubectl: Kubectl, *names: str, seconds: float = 60.0) -> None:
+    """Until these CustomResourceDefinitions are served. `kubectl wait` gives up on one whose conditions are null still."""
+    deadline = time.monotonic() + seconds
+    while True:
+        there = {one["metadata"]["name"]: one for one in json.loads(kubectl("get", "crd", "-o", "json"))["items"]}
+        missing = [name for name in names if not _is_true(there.get(name, {}), "Established")]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise LocalError(f"not served after {seconds:.0f} s: {', '.join(missing)}")
+        time.sleep(0.1)
+
+
 def is_ready(thing: Mapping[str, Any]) -> bool:
     """Its condition Ready (of a node or a pod) is True."""
+    return _is_true(thing, "Ready")
+
+
+def _is_true(thing: Mapping[str, Any], condition: str) -> bool:
     conditions = (thing.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(one["type"] == condition and one["status"] == "True" for one in conditions)
 
 
 def _why(node: Mapping[str, Any] | None) -> str:

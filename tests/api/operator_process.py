@@ -1,19 +1,26 @@
-"""The operator as a process against a real API server, serving one namespace; it can be killed and started again."""
+"""The operator as a process against a real API server, serving one namespace; it can be killed and started again.
+
+A fork (tests/forked.py): it reads its settings, logs in, takes the Lease and lists as any other. It runs as
+`python -m penstock_operator` in tests/manifests, and in its image in tests/e2e.
+"""
 
 from __future__ import annotations
 
-import os
+import functools
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tests.api.cluster import until
+from tests.forked import Forked, preload
 
 from penstock_local.controlplane import free_ports
+from penstock_operator import __main__, watch
+
+preload("penstock_operator.app", "boto3", "botocore.client", "tests.api.operator_process")
 
 WRITES = re.compile(r'^rest_client_requests_total\{code="\d+",method="(?:POST|PATCH|DELETE)"\} (\S+)$', re.MULTILINE)
 JOBS = re.compile(r"^penstock_trainingjobs\{.*\} (\S+)$", re.MULTILINE)
@@ -21,9 +28,14 @@ RECONCILES = re.compile(r"^controller_runtime_reconcile_total\{.*\} (\S+)$", re.
 
 
 class Operator:
-    """One replica. Its Lease is short, and renewed by name after a restart, so that tests need not wait for it."""
+    """One replica. Its Lease is short, and renewed by name after a restart, so that tests need not wait for it.
 
-    def __init__(self, kubeconfig: Path, namespace: str, folder: Path, identity: str = "operator-0") -> None:
+    `patience`: seconds of silence after which a watch is given up; kopf's own 70 are too long for a test.
+    """
+
+    def __init__(
+        self, kubeconfig: Path, namespace: str, folder: Path, identity: str = "operator-0", patience: float | None = None
+    ) -> None:
         self.port = free_ports(1)[0]
         self._log = folder / f"{identity}.log"
         self.settings = {
@@ -36,14 +48,12 @@ class Operator:
             "PENSTOCK_LEASE_SECONDS": "3",
             "PENSTOCK_LEASE_RENEW_SECONDS": "0.5",
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._patience = patience
+        self._process: Forked | None = None
 
     def start(self, **settings: str) -> None:
-        self._log.touch()
-        with self._log.open("a") as output:
-            environment = {"PATH": os.environ["PATH"], **self.settings, **settings}
-            command = [sys.executable, "-m", "penstock_operator"]
-            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        main = __main__.main if self._patience is None else functools.partial(_impatient, self._patience)
+        self._process = Forked(main, ["penstock-operator"], {**self.settings, **settings}, self._log)
 
     def start_and_lead(self, **settings: str) -> None:
         self.start(**settings)
@@ -53,29 +63,33 @@ class Operator:
         """SIGKILL; no effect when it has ended."""
         self._end(signal.SIGKILL)
 
-    def terminate(self, seconds: float = 30.0) -> int:
+    def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
-        return self._end(signal.SIGTERM, seconds)
+        return self._end(signal.SIGTERM)
 
     def pause(self) -> None:
         """SIGSTOP."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._running().send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._running().send(signal.SIGCONT)
 
     def wait(self, seconds: float = 30.0) -> int:
         """The exit code, once it has ended by itself."""
-        assert self._process is not None
-        return self._process.wait(timeout=seconds)
+        return self._running().wait(seconds)
 
-    def _end(self, number: signal.Signals, seconds: float = 30.0) -> int:
+    def ended(self) -> bool:
+        return self._process is None or self._process.ended()
+
+    def _running(self) -> Forked:
+        assert self._process is not None, "it was not started"
+        return self._process
+
+    def _end(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0
-        self._process.send_signal(number)
-        return self._process.wait(timeout=seconds)
+        self._process.send(number)
+        return self._process.wait()
 
     def log(self) -> str:
         return self._log.read_text()
@@ -85,8 +99,10 @@ class Operator:
             return str(answer.read().decode())
 
     def leads(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"the operator ended with {self._process.returncode}:\n{self.log()}"
+        assert not self.ended(), f"the operator has ended:\n{self.log()}"
+        return self.says_it_leads()
+
+    def says_it_leads(self) -> bool:
         try:
             return "penstock_leader 1.0" in self.metrics()
         except OSError:
@@ -115,3 +131,16 @@ class Operator:
 
         until(still, self.metrics, seconds)
         return seen
+
+
+def _impatient(patience: float) -> None:
+    """The operator, with another time-out of its watches."""
+    usual = watch.kopf_settings
+
+    def impatient() -> Any:
+        made = usual()
+        made.watching.inactivity_timeout = patience
+        return made
+
+    watch.kopf_settings = impatient
+    __main__.main()

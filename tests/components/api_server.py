@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from tests.api.cluster import until
@@ -20,15 +19,12 @@ from penstock_components.kube import Kube
 from penstock_local.controlplane import ControlPlane
 from penstock_local.errors import LocalError
 
-CRD = Path(__file__).parents[2] / "manifests" / "crds" / "trainingjobs.penstock.dev.yaml"
-
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ExitStack() as stack:
         started = _started(stack, tmp_path_factory)
-        started.kubectl("apply", "--server-side", "-f", str(CRD))
-        started.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=120s")
+        started.install_crds()
         yield started
 
 

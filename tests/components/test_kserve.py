@@ -53,7 +53,6 @@ def wanted(cluster: Played, **more: Any) -> Serving:
 def with_kserve(plane: ControlPlane, cluster: Played) -> Iterator[Kube]:
     """KServe's kind on the API server; without its schema, which this repository does not have."""
     plane.kubectl("apply", "-f", "-", stdin=KSERVE_CRD)
-    plane.kubectl("wait", "--for=condition=Established", "crd/inferenceservices.serving.kserve.io", "--timeout=120s")
     kube = Kube(cluster.namespace)
     until(lambda: kube.knows("serving.kserve.io/v1beta1", "InferenceService"), lambda: "not served")
     yield kube

@@ -12,6 +12,7 @@ import pytest
 from tests.manifests.tools import CHART, NAMESPACE, Tools
 
 from penstock_local.controlplane import ControlPlane
+from penstock_local.readiness import wait_crds
 
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -50,7 +51,7 @@ def installed(tools: Tools) -> Tools:
     """The chart with its default values, as the documentation installs it."""
     tools.namespace(NAMESPACE)
     tools.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}")
-    tools.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.penstock.dev", "--timeout=120s")
+    wait_crds(tools.kubectl, "trainingjobs.penstock.dev")
     return tools
 
 

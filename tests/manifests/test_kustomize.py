@@ -8,6 +8,8 @@ import pytest
 import yaml
 from tests.manifests.tools import CRD_NAME, ROOT, Object, Tools, one
 
+from penstock_local.readiness import wait_crds
+
 Identity = tuple[str, str, str]
 
 
@@ -42,7 +44,7 @@ def test_an_overlay_is_applied_whole_to_a_cluster(bare: Tools, overlay: str, nam
     folder = str(ROOT / "manifests/overlays" / overlay)
     bare.kubectl("apply", "--server-side", "-k", folder)
     try:
-        bare.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=120s")
+        wait_crds(bare.kubectl, CRD_NAME)
         assert bare.get("namespace", namespace)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         assert bare.get("deployment", "penstock-operator", "-n", namespace)["spec"]["replicas"] == 1
         assert bare.can(f"{namespace}:penstock-operator", "create", "pods", "-n", "anywhere")

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from tests.manifests.tools import CHART, CRD_NAME, NAMESPACE, ROOT, Object, Refused, Tools, one
 
+from penstock_local.readiness import wait_crds
+
 CRD_FILES = ROOT / "manifests/crds"
 KINDS = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,networkpolicies"
 JOB: Object = {
@@ -32,7 +34,7 @@ def cluster(bare: Tools) -> Iterator[Tools]:
 
 def install(cluster: Tools, *arguments: str) -> None:
     cluster.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}", *arguments)
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=120s")
+    wait_crds(cluster.kubectl, CRD_NAME)
 
 
 def left(cluster: Tools) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +18,6 @@ from tests.pipelines.prepared import prepared_steps, step_server
 from penstock_components import manifest, s3
 from penstock_components.labelling.ground_truth_labelling import request
 from penstock_local.aws import FakeAWS
-from penstock_local.controlplane import ControlPlane
 
 __all__ = [
     "aws",
@@ -34,17 +32,8 @@ __all__ = [
     "step_server",
 ]
 
-CRD = Path(__file__).parents[2] / "manifests" / "crds" / "lustrevolumes.penstock.dev.yaml"
 CLASSES = ["cat", "dog", "eel"]
 FAST = {"labelling": {"startSeconds": 0.05, "secondsPerObject": 0.005, "stopSeconds": 0.05, "failObjects": []}}
-
-
-@pytest.fixture(scope="session")
-def penstock(plane: ControlPlane) -> ControlPlane:
-    """The API server with both CRDs."""
-    plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    plane.kubectl("wait", "--for=condition=Established", "crd/lustrevolumes.penstock.dev", "--timeout=120s")
-    return plane
 
 
 @pytest.fixture
@@ -64,7 +53,7 @@ def team(fake_aws: FakeAWS) -> str:
 
 
 @pytest.fixture
-def parameters(penstock: ControlPlane, cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterator[dict[str, Any]]:
+def parameters(cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterator[dict[str, Any]]:
     """Good parameters for 30 images of three classes, and a team of three who are always right."""
     aws.control.configure(FAST)
     aws.control.forget_calls()

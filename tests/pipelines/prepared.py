@@ -2,7 +2,8 @@
 
 A step that kfp's local runner starts spends nearly all of its time on imports (boto3, kubernetes, matplotlib, scikit-learn: 1
 to 3 s of CPU). Tests of what a run does, a dozen steps each, begin behind them: the same source, arguments, environment, output
-and exit code, in a process of its own. That each step also runs from nothing is shown by the tests that do not ask for this.
+and exit code, in a process of its own. That each step also runs from nothing is shown by the run of a good model and in
+tests/e2e.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from kfp.local import subprocess_task_handler
+
+from penstock_local.aws import FakeAWS
 
 LIBRARIES = [
     "kfp.dsl.executor_main",
@@ -36,11 +39,11 @@ LIBRARIES = [
 
 
 @pytest.fixture(scope="session")
-def step_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def step_server(tmp_path_factory: pytest.TempPathFactory, fake_aws: FakeAWS) -> Iterator[Path]:
     """The socket of a step server."""
     path = tmp_path_factory.mktemp("steps") / "socket"
     command = [sys.executable, str(Path(__file__).with_name("step_server.py")), str(path), *LIBRARIES]
-    environment = {**os.environ, "_KFP_RUNTIME": "true"}
+    environment = {**os.environ, **fake_aws.environment(), "_KFP_RUNTIME": "true"}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None

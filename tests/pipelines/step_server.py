@@ -1,4 +1,4 @@
-"""`step_server.py SOCKET MODULE...`: loads the modules, then runs each step that is sent to the socket in a fork of its own.
+"""`step_server.py SOCKET MODULE...`: loads the modules, makes AWS clients, then runs each step that is sent in its own fork.
 
 A request is the JSON of [source, arguments, environment], ended by shutdown; the answer is what the step prints, a NUL, and its
 exit code. `prepared.py` says what it is for. Standard input is its life: it ends when that does.
@@ -6,6 +6,7 @@ exit code. `prepared.py` says what it is for. Standard input is its life: it end
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -17,11 +18,16 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from penstock_components import aws
+
 
 def serve(address: str, modules: list[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     for module in modules:
         importlib.import_module(module)
+    for service in ("s3", "sagemaker"):
+        aws.client(service)  # a step finds it where its AWS variables are those of this process
+    gc.freeze()  # the collector would touch, and so copy, every page of them in every fork
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()

@@ -93,7 +93,7 @@ def test_a_good_model_is_deployed_and_told_on_one_page(
 
 
 def test_a_model_that_is_not_good_enough_is_held_back(
-    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path
+    cluster: Played, player: Player, parameters: dict[str, Any], aws: FakeAWS, kfp_local: Path, prepared_steps: None
 ) -> None:
     player.right = False
     end_to_end(**parameters)

@@ -1,4 +1,7 @@
-"""The model server as a process on loopback, and a small HTTP client that returns every answer, errors too."""
+"""The model server as a process on loopback, and a small HTTP client that returns every answer, errors too.
+
+The process is a fork (tests/forked.py); in its image it runs in tests/e2e.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tests.forked import Forked, preload
+
+from penstock_serving import __main__
+
+preload("penstock_serving.app", "torch.export", "tests.serving.server")
 
 
 class Answer(NamedTuple):
@@ -43,18 +50,14 @@ class Server:
         self._log = folder / "server.log"
         environment = {"MODEL_URI": uri, "MODEL_NAME": "m", "PENSTOCK_LISTEN_HOST": "127.0.0.1", "PENSTOCK_LISTEN_PORT": "0"}
         environment |= {"PENSTOCK_DRAIN_SECONDS": "0", "PENSTOCK_THREADS": "1", "TMPDIR": str(folder)}
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock_serving", "serve"],
-                env={**os.environ, **environment, **settings},
-                stdout=log,
-                stderr=log,
-            )
+        self._process = Forked(
+            __main__.main, ["penstock_serving", "serve"], {**os.environ, **environment, **settings}, self._log
+        )
         self.port = 0
 
     def listens(self) -> Server:
         def found() -> bool:
-            assert self.process.poll() is None, self.log()
+            assert not self._process.ended(), self.log()
             if match := re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log()):
                 self.port = int(match[1])
             return self.port > 0
@@ -66,7 +69,7 @@ class Server:
         self.listens()
 
         def is_ready() -> bool:
-            assert self.process.poll() is None, self.log()
+            assert not self._process.ended(), self.log()
             return self.get("/v2/health/ready").status == 200
 
         until(is_ready, self.log)
@@ -74,7 +77,7 @@ class Server:
 
     def fails(self) -> str:
         """Waits until it has ended by itself with code 1; returns what it said."""
-        assert self.process.wait(timeout=60) == 1, self.log()
+        assert self._process.wait(60) == 1, self.log()
         return self.log()
 
     def log(self) -> str:
@@ -106,15 +109,14 @@ class Server:
         return 0.0
 
     def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        self._process.send(signal.SIGTERM)
 
     def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM; returns the exit code. SIGKILL when it does not end."""
-        if self.process.poll() is None:
-            self.terminate()
+        self.terminate()
         try:
-            return self.process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(timeout=10)
+            return self._process.wait(seconds)
+        except TimeoutError:
+            self._process.send(signal.SIGKILL)
+            self._process.wait(10)
             raise
