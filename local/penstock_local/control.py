@@ -18,6 +18,7 @@ from penstock_local.files import put
 from penstock_local.forwards import Forward
 from penstock_local.namespaces import Machine
 from penstock_local.node import GATEWAY, Node, kube_proxy_config
+from penstock_local.readiness import POLL_SECONDS
 
 AT = Endpoint(address=GATEWAY, port=6443, etcd_port=2379)
 PROCESSES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "forward")
@@ -104,4 +105,4 @@ class ControlPlaneMachine:
                 raise LocalError(
                     f"kube-apiserver is not ready after {seconds:.0f} s:\n{self.machine.daemon('kube-apiserver').tail()}"
                 )
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)

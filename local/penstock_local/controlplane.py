@@ -21,7 +21,7 @@ from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
 from penstock_local.processes import Daemon
-from penstock_local.readiness import wait_crds
+from penstock_local.readiness import POLL_SECONDS, wait_crds
 from penstock_local.steps import Steps
 
 READY_SECONDS = 60.0
@@ -104,7 +104,7 @@ class ControlPlane:
             for name in ("etcd", "kube-apiserver"):
                 if self._daemons[name].pid() is None:
                     raise LocalError(f"{name} ended; its log ends with:\n{self._daemons[name].tail()}")
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)
         raise LocalError(f"kube-apiserver is not ready after {READY_SECONDS:.0f} s:\n{self._daemons['kube-apiserver'].tail()}")
 
     def install_crds(self) -> None:

@@ -18,6 +18,8 @@ from penstock_local.node import Node
 Kubectl = Callable[..., str]
 
 KUBELET_STARTS = 5
+POLL_SECONDS = 0.25
+"""Between two looks. Each is a kubectl, 60 ms of CPU that what is waited for wants too."""
 
 
 def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.0) -> None:
@@ -48,7 +50,7 @@ def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.
         if time.monotonic() > deadline:
             state = "\n".join(f"{name}: {_why(found.get(name))}" for name in sorted(waiting))
             raise LocalError(f"not Ready after {seconds:.0f} s:\n{state}")
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
 
 
 def wait_dns(kubectl: Kubectl, *, seconds: float = 90.0) -> None:
@@ -62,7 +64,7 @@ def wait_dns(kubectl: Kubectl, *, seconds: float = 90.0) -> None:
                 return
         if time.monotonic() > deadline:
             raise LocalError(f"cluster DNS does not answer:\n{kubectl('-n', 'kube-system', 'get', 'pods', '-o', 'wide')}")
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
 
 
 def wait_crds(kubectl: Kubectl, *names: str, seconds: float = 60.0) -> None:
@@ -75,7 +77,7 @@ def wait_crds(kubectl: Kubectl, *names: str, seconds: float = 60.0) -> None:
             return
         if time.monotonic() > deadline:
             raise LocalError(f"not served after {seconds:.0f} s: {', '.join(missing)}")
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
 
 
 def is_ready(thing: Mapping[str, Any]) -> bool:

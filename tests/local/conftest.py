@@ -35,7 +35,7 @@ def eventually() -> Eventually:
         while not (found := answer()):
             if time.monotonic() > deadline:
                 pytest.fail(f"not within {seconds} s: {what}\n{state()}")
-            time.sleep(0.1)
+            time.sleep(0.25)  # most answers are a kubectl, 60 ms of CPU
         return found
 
     return wait
