@@ -49,6 +49,7 @@ test: export GOGC = 300
 test: ## All checks and tests, three at a time
 	$(MAKE) --jobs=2 venv venv-pipelines venv-serving prerequisites
 	$(MAKE) --jobs=2 kubernetes images
+	$(BIN)/python -m penstock_local.images build mpich-test
 	$(MAKE) --jobs=3 --output-sync=target -o prerequisites test-e2e test-pipelines lint test-unit test-aws test-local test-components \
 	  test-api test-serving test-manifests lint-components lint-serving
 
@@ -99,7 +100,7 @@ generate: venv ## Write the CRD, the API reference and the kustomize base from t
 	$(BIN)/python manifests/generate.py
 
 kubernetes: venv ## Build Kubernetes' own programs, etcd and Helm into the cache
-	$(BIN)/python -c 'from penstock_local import binaries; print(binaries.ensure())'
+	$(BIN)/python -c 'from penstock_local import binaries; print(binaries.ensure((*binaries.ALL, "fsx-csi")))'
 
 images: venv prerequisites ## Build the images: operator, trainer, serving, components
 	$(BIN)/python -m penstock_local.images build all

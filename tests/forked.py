@@ -1,12 +1,13 @@
 """Programs as forks of a process that has their libraries loaded and has run nothing of them.
 
 Most of a start is imports (half a second of the operator, two of the model server), and tests start them two hundred times. A
-fork has its own environment, output and exit code, and does all that the program does once it is loaded.
+fork has its own environment, output and exit code, and does all that the program does once it is loaded, but for the interpreter's own end.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,9 @@ _forks = multiprocessing.get_context("forkserver")
 
 def preload(*modules: str) -> None:
     """What all programs of this test run find loaded. To be called before the first is started."""
-    _forks.set_forkserver_preload(list(modules))
+    for module in modules:
+        assert importlib.util.find_spec(module), f"there is no {module}"  # the fork server would go on without a word
+    _forks.set_forkserver_preload(["pytest", *modules])  # pytest, as a fork begins with the main module of its parent
 
 
 class Forked:
@@ -30,7 +33,10 @@ class Forked:
     def __init__(self, main: Callable[[], None], arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
         log.touch()
         self._log = log
-        self._process: ForkServerProcess = _forks.Process(target=_become, args=(main, arguments, dict(environment), log))
+        # daemon: one that a failed test left behind is ended with the run, not waited for.
+        self._process: ForkServerProcess = _forks.Process(
+            target=_become, args=(main, arguments, dict(environment), log), daemon=True
+        )
         self._process.start()
 
     def ended(self) -> bool:
@@ -39,8 +45,9 @@ class Forked:
     def send(self, number: signal.Signals) -> None:
         """A signal; no effect when it has ended."""
         assert self._process.pid is not None
-        with suppress(ProcessLookupError):
-            os.kill(self._process.pid, number)
+        if not self.ended():
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def wait(self, seconds: float = 30.0) -> int:
         """The exit code, negative for a signal.

@@ -9,5 +9,5 @@ from penstock_local.locks import locked
 
 
 def alone() -> AbstractContextManager[None]:
-    """Held by a test that compares the whole machine before and after, and while other tests bring a cluster up beside it."""
+    """Held by a test that compares the whole machine before and after, and by all others that bring a cluster up or down."""
     return locked(paths.cache() / "locks" / "tests-of-the-machine.lock", lambda: None)

@@ -7,7 +7,6 @@ digests. A new set is made from the seed that has most of it by importing only w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
 from penstock_local.images.store import identity
 from penstock_local.imports import import_archive
+from penstock_local.locks import locked
 from penstock_local.processes import Daemon
 from penstock_local.steps import Steps
 
@@ -59,8 +59,7 @@ def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
     home = paths.cache() / "seeds"
     home.mkdir(parents=True, exist_ok=True)
     wanted = {name: one.digest for name, one in images.items()}
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(home / "lock", lambda: steps.say("waiting for images that another cluster unpacks")):
         for left in home.glob("partial-*"):  # of a run that was killed; nobody else is here under the lock
             shutil.rmtree(left, ignore_errors=True)
         older = sorted((one for one in home.iterdir() if (one / "images.json").exists()), key=lambda one: one.stat().st_mtime)

@@ -43,7 +43,7 @@ def eventually() -> Eventually:
 
 @pytest.fixture
 def still_machine() -> Iterator[None]:
-    """Tests beside these bring no cluster up meanwhile."""
+    """Tests beside these bring no cluster up or down meanwhile."""
     with alone():
         yield
 
@@ -65,14 +65,16 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 def cluster(probe: Archive) -> Iterator[Cluster]:
     """Two nodes that hold the probe; a silent node is noticed after 5 s. What an earlier, killed run left is removed first."""
     made = Cluster(NAME)
-    made.down()
     try:
-        made.up(Config(quick_failure=True), images={"probe": probe}, aws=True)
+        with alone():
+            made.down()
+            made.up(Config(quick_failure=True), images={"probe": probe}, aws=True)
         eventually_ready = ("wait", "serviceaccount/default", "--for=jsonpath={.metadata.uid}", "--timeout=30s")
         made.kubectl(*eventually_ready)
         yield made
     finally:
-        made.down()
+        with alone():
+            made.down()
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_down_of_a_name_with_logs_only_leaves_nothing_and_those_of_another_name_
 
 
 @pytest.fixture
-def new(cluster: Cluster) -> Iterator[Cluster]:
+def new(cluster: Cluster, still_machine: None) -> Iterator[Cluster]:
     """A name that no cluster has, beside a cluster that is up."""
     made = Cluster(f"{cluster.name}-failed")
     made.down()

@@ -82,6 +82,7 @@ def test_an_image_of_a_spoiled_archive_does_not_reach_a_node(cluster: Cluster, t
         cluster.load_image("spoiled", spoiled)
 
 
+@pytest.mark.usefixtures("still_machine")
 def test_a_new_cluster_has_all_that_was_unpacked_before(cluster: Cluster, probe: Archive) -> None:
     seeds.ensure({"probe": probe}, Steps(quiet=True))
     new = Cluster(f"{cluster.name}-new")

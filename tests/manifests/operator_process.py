@@ -52,7 +52,7 @@ def operator(tools: Tools, namespace: str, folder: Path, more: Mapping[str, str]
             until(lambda: "leading as penstock-operator-0" in log.read_text(), log.read_text)
             yield log.read_text
             process.terminate()
-            assert process.wait(timeout=30) == 0, log.read_text()
+            assert process.wait(timeout=10) == 0, log.read_text()
         finally:
             process.kill()
             process.wait()

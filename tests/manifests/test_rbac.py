@@ -34,7 +34,7 @@ def pods(tools: Tools, namespace: str) -> set[str]:
     return {pod["metadata"]["name"] for pod in tools.get("pods", "-n", namespace)["items"]}
 
 
-def phases(tools: Tools, namespace: str, field: str = "phase") -> dict[str, str]:
+def told(tools: Tools, namespace: str, field: str = "phase") -> dict[str, str]:
     """That field of each job's status."""
     return {tj["metadata"]["name"]: tj.get("status", {}).get(field, "") for tj in tools.get("tj", "-n", namespace)["items"]}
 
@@ -48,7 +48,7 @@ def set_pod_status(tools: Tools, namespace: str, name: str, **status: Any) -> No
 
 def stand_still(tools: Tools, namespace: str, name: str) -> None:
     """Play the kubelet that finds no volume for a pod."""
-    until(lambda: name in pods(tools, namespace), lambda: phases(tools, namespace))
+    until(lambda: name in pods(tools, namespace), lambda: told(tools, namespace))
     since = {"lastTransitionTime": "2026-01-01T00:00:00Z"}
     placed, unprepared = {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}
     set_pod_status(tools, namespace, name, conditions=[placed | since, unprepared | since])
@@ -56,13 +56,13 @@ def stand_still(tools: Tools, namespace: str, name: str) -> None:
 
 def run_to_completion(tools: Tools, namespace: str, name: str) -> None:
     """Play the kubelet for a job of two workers, from its pods' start to its program's end."""
-    until(lambda: {f"{name}-worker-0", f"{name}-worker-1"} <= pods(tools, namespace), lambda: phases(tools, namespace))
+    until(lambda: {f"{name}-worker-0", f"{name}-worker-1"} <= pods(tools, namespace), lambda: told(tools, namespace))
     for index in range(2):
         ready = [{"type": "Ready", "status": "True"}]
         set_pod_status(
             tools, namespace, f"{name}-worker-{index}", phase="Running", podIP=f"10.0.0.{index + 1}", conditions=ready
         )
-    until(lambda: f"{name}-launcher" in pods(tools, namespace), lambda: phases(tools, namespace))
+    until(lambda: f"{name}-launcher" in pods(tools, namespace), lambda: told(tools, namespace))
     ended = {"name": "launcher", "image": "a", "imageID": "", "ready": False, "restartCount": 0}
     ended["state"] = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": "2026-01-01T00:00:00Z"}}
     set_pod_status(tools, namespace, f"{name}-launcher", phase="Succeeded", containerStatuses=[ended])
@@ -145,9 +145,9 @@ def test_the_operator_uses_every_right_it_has_and_is_refused_nothing(
             job("team-a", "digits", cleanPodPolicy="All", ttlSecondsAfterFinished=2),
         )
         stand_still(team, "team-a", "digits-worker-0")
-        until(lambda: phases(team, "team-a", "reason")["digits"] == "PodNotPrepared", log)
+        until(lambda: told(team, "team-a", "reason")["digits"] == "PodNotPrepared", log)
         run_to_completion(team, "team-a", "digits")
-        until(lambda: "digits" not in phases(team, "team-a"), log)
+        until(lambda: "digits" not in told(team, "team-a"), log)
         until(lambda: team.kubectl("get", "events", "-n", "team-b").count("NameConflict") >= 2, log)
         assert team.get("secrets", "-n", "team-b")["items"], log()
     requests = asked(audit_log, ACCOUNT)
@@ -182,8 +182,8 @@ def test_limited_to_a_namespace_the_operator_serves_it_and_has_no_right_elsewher
     with operator(team, home, tmp_path) as log:
         team.apply(job("team-b", "elsewhere"), job("team-a", "digits"))
         run_to_completion(team, "team-a", "digits")
-        until(lambda: phases(team, "team-a") == {"digits": "Complete"}, log)
-        assert phases(team, "team-b") == {"elsewhere": ""}
+        until(lambda: told(team, "team-a") == {"digits": "Complete"}, log)
+        assert told(team, "team-b") == {"elsewhere": ""}
     refused = [one for one in asked(audit_log, account) if one["responseStatus"]["code"] in (401, 403)]
     assert not refused, refused
     assert "warning" not in log()

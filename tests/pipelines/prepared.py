@@ -70,6 +70,7 @@ def prepared_steps(step_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             for line in output:
                 told, _, code = line.partition("\0")
                 print(told, end="")
-        return int(code)  # nothing: the step server broke off
+        assert code, "the step server broke off; its words are above"
+        return int(code)
 
     monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", run)

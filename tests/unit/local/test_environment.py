@@ -87,3 +87,37 @@ def test_an_environment_is_kept_for_its_extras_and_its_constraints(
     with (tmp_path / "trainer" / "requirements.txt").open("a") as file:
         file.write("numpy==0\n")
     assert environment.key("dev", False) != known
+
+
+def test_an_environment_whose_making_broke_off_is_made_again_and_a_whole_one_is_not(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def install(folder: Path, extras: str, torch: bool) -> None:
+        made.append(folder)
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        (folder / "pyvenv.cfg").touch()
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(environment, "key", lambda extras, torch: "0" * 16)
+    monkeypatch.setattr(environment, "install", install)
+    monkeypatch.setattr(environment, "pip", lambda folder, *arguments: None)
+    monkeypatch.setattr("sys.argv", ["environment.py", str(tmp_path / ".venv"), "dev"])
+    unused, used, other = (
+        tmp_path / "cache" / "python" / f"{name}" for name in (f"venv-{'1' * 16}", f"venv-{'2' * 16}", "venv-x")
+    )
+    for folder in (unused, used, other):
+        folder.mkdir(parents=True)
+    for folder in (unused, other):
+        os.utime(folder, (0, 0))
+    with pytest.raises(KeyboardInterrupt):
+        environment.main()
+    assert not (tmp_path / ".venv" / ".ready").exists()
+    environment.main()
+    environment.main()
+    assert len(made) == 2
+    assert (tmp_path / ".venv" / ".ready").exists()
+    assert [folder.exists() for folder in (unused, used, other)] == [False, True, True]
