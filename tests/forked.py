@@ -1,7 +1,8 @@
 """Programs as forks of a process that has their libraries loaded and has run nothing of them.
 
 Most of a start is imports (half a second of the operator, two of the model server), and tests start them two hundred times. A
-fork has its own environment, output and exit code, and does all that the program does once it is loaded, but for the interpreter's own end.
+fork has its own environment, output and exit code, and does all that the program does once it is loaded, but for what an
+interpreter does at its end.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ class Killer:
         self._known: set[str] = set()
         self._writes: Counter[str] = Counter()
         self._lock = threading.Lock()
+        # Two calls side by side both kill. A second kill between start and clear would leave a dead one that is thought alive.
+        self._turn = threading.Lock()
         self._dead, self._over = threading.Event(), threading.Event()
         self._reviver = threading.Thread(target=self._revive, name="reviver", daemon=True)
 
@@ -90,13 +92,15 @@ class Killer:
             return Fault(then=self._kill, cut="after")
 
     def _kill(self) -> None:
-        self._operator.kill()
-        self._dead.set()
+        with self._turn:
+            self._operator.kill()
+            self._dead.set()
 
     def _revive(self) -> None:
         while self._dead.wait() and not self._over.is_set():
-            self._operator.start(**QUICK)
-            self._dead.clear()
+            with self._turn:
+                self._operator.start(**QUICK)
+                self._dead.clear()
 
 
 @dataclass(slots=True)
