@@ -7,9 +7,11 @@ interpreter does at its end.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib.util
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -34,10 +36,7 @@ class Forked:
     def __init__(self, main: Callable[[], None], arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
         log.touch()
         self._log = log
-        # daemon: one that a failed test left behind is ended with the run, not waited for.
-        self._process: ForkServerProcess = _forks.Process(
-            target=_become, args=(main, arguments, dict(environment), log), daemon=True
-        )
+        self._process: ForkServerProcess = _forks.Process(target=_become, args=(main, arguments, dict(environment), log))
         self._process.start()
 
     def ended(self) -> bool:
@@ -60,6 +59,13 @@ class Forked:
         if self._process.exitcode is None:
             raise TimeoutError(f"it has not ended after {seconds:.0f} s:\n{self._log.read_text()}")
         return self._process.exitcode
+
+
+@atexit.register
+def _end_what_is_left() -> None:
+    """What a failed test left behind; multiprocessing's own handler, which was registered before, waits for it."""
+    for each in multiprocessing.active_children():
+        each.kill()
 
 
 def _become(main: Callable[[], None], arguments: list[str], environment: dict[str, str], log: Path) -> None:

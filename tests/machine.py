@@ -9,5 +9,5 @@ from penstock_local.locks import locked
 
 
 def alone() -> AbstractContextManager[None]:
-    """Held by a test that compares the whole machine before and after, and by all others that bring a cluster up or down."""
+    """Held by a test that compares the whole machine before and after, and by others that make or remove a cluster."""
     return locked(paths.cache() / "locks" / "tests-of-the-machine.lock", lambda: None)

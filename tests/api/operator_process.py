@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import signal
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -50,10 +51,12 @@ class Operator:
         }
         self._patience = patience
         self._process: Forked | None = None
+        self._turn = threading.Lock()  # it is started in one thread and killed in another
 
     def start(self, **settings: str) -> None:
         main = __main__.main if self._patience is None else functools.partial(_impatient, self._patience)
-        self._process = Forked(main, ["penstock-operator"], {**self.settings, **settings}, self._log)
+        with self._turn:
+            self._process = Forked(main, ["penstock-operator"], {**self.settings, **settings}, self._log)
 
     def start_and_lead(self, **settings: str) -> None:
         self.start(**settings)
@@ -86,10 +89,12 @@ class Operator:
         return self._process
 
     def _end(self, number: signal.Signals) -> int:
-        if self._process is None:
+        with self._turn:
+            process = self._process
+        if process is None:
             return 0
-        self._process.send(number)
-        return self._process.wait()
+        process.send(number)
+        return process.wait()
 
     def log(self) -> str:
         return self._log.read_text()

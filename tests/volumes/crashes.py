@@ -57,9 +57,11 @@ class Killer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._dead.set()
+        with self._turn:
+            self._over.set()
+            self._dead.set()
         self._reviver.join(timeout=30)
+        assert not self._reviver.is_alive()
         self._operator.kill()
 
     def aws(self, call: Call) -> Fault | None:
@@ -97,8 +99,10 @@ class Killer:
             self._dead.set()
 
     def _revive(self) -> None:
-        while self._dead.wait() and not self._over.is_set():
+        while self._dead.wait():
             with self._turn:
+                if self._over.is_set():
+                    return
                 self._operator.start(**QUICK)
                 self._dead.clear()
 

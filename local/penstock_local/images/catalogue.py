@@ -67,7 +67,7 @@ IMAGES: Mapping[str, Image] = {
     )
 }
 
-# What `build all` means: the images a user runs. The test image is built by the tests that need it.
+# What `build all` means: the images a user runs. The test image is built by `make test`, or by the test that needs it.
 SHIPPED = ("operator", "trainer", "serving", "components")
 
 
