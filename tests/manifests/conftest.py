@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.manifests.tools import CHART, NAMESPACE, Tools
+from tests.manifests.tools import CHART, CRD_NAMES, NAMESPACE, Tools
 
 from penstock_local.controlplane import ControlPlane
 from penstock_local.readiness import wait_crds
@@ -51,7 +51,7 @@ def installed(tools: Tools) -> Tools:
     """The chart with its default values, as the documentation installs it."""
     tools.namespace(NAMESPACE)
     tools.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}")
-    wait_crds(tools.kubectl, "trainingjobs.penstock.dev")
+    wait_crds(tools.kubectl, *CRD_NAMES)
     return tools
 
 

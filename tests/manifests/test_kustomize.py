@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.manifests.tools import CRD_NAME, ROOT, Object, Tools, one
+from tests.manifests.tools import CRD_NAMES, ROOT, Object, Tools, one
 
 from penstock_local.readiness import wait_crds
 
@@ -44,7 +44,7 @@ def test_an_overlay_is_applied_whole_to_a_cluster(bare: Tools, overlay: str, nam
     folder = str(ROOT / "manifests/overlays" / overlay)
     bare.kubectl("apply", "--server-side", "-k", folder)
     try:
-        wait_crds(bare.kubectl, CRD_NAME)
+        wait_crds(bare.kubectl, *CRD_NAMES)
         assert bare.get("namespace", namespace)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         assert bare.get("deployment", "penstock-operator", "-n", namespace)["spec"]["replicas"] == 1
         assert bare.can(f"{namespace}:penstock-operator", "create", "pods", "-n", "anywhere")

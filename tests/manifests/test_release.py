@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.manifests.tools import CHART, CRD_NAME, NAMESPACE, ROOT, Object, Refused, Tools, one
+from tests.manifests.tools import CHART, CRD_NAME, CRD_NAMES, NAMESPACE, ROOT, Object, Refused, Tools, one
 
 from penstock_local.readiness import wait_crds
 
@@ -29,12 +29,12 @@ def cluster(bare: Tools) -> Iterator[Tools]:
     yield bare
     for release in bare.helm("list", "--all-namespaces", "--short").split():
         bare.helm("uninstall", release, f"--namespace={NAMESPACE}")
-    bare.kubectl("delete", "crd", CRD_NAME, "lustrevolumes.penstock.dev", "--ignore-not-found", "--timeout=120s")
+    bare.kubectl("delete", "crd", *CRD_NAMES, "--ignore-not-found", "--timeout=120s")
 
 
 def install(cluster: Tools, *arguments: str) -> None:
     cluster.helm("install", "penstock", str(CHART), f"--namespace={NAMESPACE}", *arguments)
-    wait_crds(cluster.kubectl, CRD_NAME)
+    wait_crds(cluster.kubectl, *CRD_NAMES)
 
 
 def left(cluster: Tools) -> list[str]:
@@ -83,7 +83,7 @@ def test_after_uninstall_only_the_crd_and_its_jobs_are_left_and_installing_again
 def test_a_crd_that_is_not_to_be_kept_goes_with_the_release(cluster: Tools) -> None:
     install(cluster, "--set=crds.keep=false")
     cluster.helm("uninstall", "penstock", f"--namespace={NAMESPACE}")
-    cluster.kubectl("wait", "--for=delete", f"crd/{CRD_NAME}", "--timeout=120s")
+    cluster.kubectl("wait", "--for=delete", *(f"crd/{name}" for name in CRD_NAMES), "--timeout=120s")
 
 
 def test_a_crd_applied_by_kubectl_is_taken_over_only_when_asked(cluster: Tools) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/penstock"
 NAMESPACE = "penstock-system"
 CRD_NAME = "trainingjobs.penstock.dev"
+CRD_NAMES = (CRD_NAME, "lustrevolumes.penstock.dev")
 
 Object = dict[str, Any]
 
