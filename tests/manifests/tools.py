@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from penstock_local import binaries
+from penstock_local.errors import LocalError
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/penstock"
@@ -24,7 +25,7 @@ CRD_NAMES = (CRD_NAME, "lustrevolumes.penstock.dev")
 Object = dict[str, Any]
 
 
-class Refused(Exception):
+class Refused(LocalError):
     """The program ended with an error; the message is what it wrote."""
 
 

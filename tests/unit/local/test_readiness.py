@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container
 from typing import Any
 
 import pytest
@@ -15,7 +15,25 @@ SERVED = [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "
 
 
 def crd(name: str, conditions: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name}, "status": {"conditions": conditions}}
+    versions = [{"name": "v1", "storage": False}, {"name": "v2", "storage": True}]
+    spec = {"group": "example.org", "versions": versions, "names": {"plural": name}}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
+
+
+class Answers:
+    """kubectl that says each time what the next look finds, and lists the objects of those kinds that are `listed`."""
+
+    def __init__(self, *looks: list[dict[str, Any]], listed: Container[str]) -> None:
+        self.looks = list(looks)
+        self._listed = listed
+
+    def __call__(self, verb: str, what: str, *arguments: str) -> str:
+        if what == "crd":
+            return json.dumps({"items": self.looks.pop(0)})
+        path = arguments[0].removeprefix("/apis/example.org/v2/").removesuffix("?limit=1")
+        if path not in self._listed:
+            raise LocalError("the server could not find the requested resource")
+        return "{}"
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +42,25 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kind_that_is_not_there_or_has_no_conditions_yet_is_waited_for() -> None:
-    refused = [{"type": "Established", "status": "False"}]
-    answers: Iterator[list[dict[str, Any]]] = iter(
-        [[], [{"metadata": {"name": "a"}}], [crd("a", None)], [crd("a", refused)], [crd("a", SERVED), crd("b", None)]]
-    )
-    readiness.wait_crds(lambda *_: json.dumps({"items": next(answers)}), "a")
-    assert list(answers) == []
+    unlike = {"metadata": {"name": "a"}}
+    refused = crd("a", [{"type": "Established", "status": "False"}])
+    answers = Answers([], [unlike], [crd("a", None)], [refused], [crd("a", SERVED), crd("b", None)], listed={"a", "b"})
+    readiness.wait_crds(answers, "a")
+    assert answers.looks == []
+
+
+def test_a_kind_is_served_when_its_objects_can_be_listed() -> None:
+    listed: set[str] = set()
+    looks = ([crd("a", SERVED)] for _ in range(3))
+    answers = Answers(*looks, listed=listed)
+    with pytest.raises(LocalError, match=r"^not served after 0 s: a$"):
+        readiness.wait_crds(answers, "a", seconds=0)
+    listed.add("a")
+    readiness.wait_crds(answers, "a", seconds=0)
+    assert len(answers.looks) == 1
 
 
 def test_after_the_deadline_the_missing_ones_are_named() -> None:
+    answers = Answers([crd("a", SERVED), crd("b", None)], listed={"a", "b"})
     with pytest.raises(LocalError, match=r"^not served after 0 s: b, c$"):
-        readiness.wait_crds(lambda *_: json.dumps({"items": [crd("a", SERVED), crd("b", None)]}), "a", "b", "c", seconds=0)
+        readiness.wait_crds(answers, "a", "b", "c", seconds=0)
