@@ -57,7 +57,6 @@ class Archive:
 def ensure(images: Mapping[str, Archive], steps: Steps) -> Path:
     """A containerd root that holds all these images."""
     home = paths.cache() / "seeds"
-    home.mkdir(parents=True, exist_ok=True)
     wanted = {name: one.digest for name, one in images.items()}
     with locked(home / "lock", lambda: steps.say("waiting for images that another cluster unpacks")):
         for left in home.glob("partial-*"):  # of a run that was killed; nobody else is here under the lock

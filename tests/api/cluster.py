@@ -62,6 +62,15 @@ class Cluster:
             raise Refused(response.status, answer.get("message", ""))
         return answer
 
+    def find(self, path: str) -> Object | None:
+        """An object, or None when it is not there."""
+        try:
+            return self.call("GET", path)
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
     def create_job(self, name: str, workers: int = 2, **spec: Any) -> Object:
         body = {
             "apiVersion": "penstock.dev/v1alpha1",

@@ -30,7 +30,7 @@ def sagemaker(aws: FakeAWS) -> Iterator[Any]:
     aws.control.configure(FAST)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def team(fake_aws: FakeAWS) -> str:
     """The ARN of a private team; one for all tests, as an account may have 25."""
     member = {"CognitoMemberDefinition": {"UserPool": "us-east-1_abc", "UserGroup": "labellers", "ClientId": "client"}}

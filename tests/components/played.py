@@ -30,14 +30,6 @@ _NODE = "/api/v1/nodes"
 class Played(Cluster):
     """A namespace whose pods are run by the test."""
 
-    def find(self, path: str) -> Object | None:
-        try:
-            return self.call("GET", path)
-        except Refused as error:
-            if error.status == 404:
-                return None
-            raise
-
     def training_status(self, name: str, **status: Any) -> None:
         """As the operator: merge into the job's status."""
         path = f"/apis/penstock.dev/v1alpha1/namespaces/{{namespace}}/trainingjobs/{name}/status"

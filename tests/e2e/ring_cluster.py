@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 import yaml
-from tests.api.cluster import PODS, Refused
+from tests.api.cluster import JOBS, PODS
 from tests.api.cluster import Cluster as Api
 from tests.machine import alone
 
@@ -75,12 +75,7 @@ class Space:
         self.apply({"apiVersion": "penstock.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name}, "spec": body})
 
     def status(self, name: str) -> dict[str, Any]:
-        try:
-            status: dict[str, Any] = self._api.job(name).get("status") or {}
-        except Refused as error:
-            if error.status != 404:
-                raise
-            return {}
+        status: dict[str, Any] = (self._api.find(f"{JOBS}/{name}") or {}).get("status") or {}
         return status
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from kfp.local.orchestrator import task_executor
 from tests.components.api_server import cluster, kubelet, plane
 from tests.components.conftest import aws, bucket, fake_aws, kfp_local, no_backoff, upload
+from tests.components.labelling_jobs import CLASSES, FAST, ROLE, team
 from tests.components.played import Kubelet, Played
 from tests.pipelines.player import Player
 from tests.pipelines.prepared import prepared_steps, step_server
@@ -30,26 +30,14 @@ __all__ = [
     "plane",
     "prepared_steps",
     "step_server",
+    "team",
 ]
-
-CLASSES = ["cat", "dog", "eel"]
-FAST = {"labelling": {"startSeconds": 0.05, "secondsPerObject": 0.005, "stopSeconds": 0.05, "failObjects": []}}
 
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """kfp's local runner tries again at once."""
     monkeypatch.setattr(task_executor, "time", SimpleNamespace(sleep=lambda seconds: None))
-
-
-@pytest.fixture(scope="session")
-def team(fake_aws: FakeAWS) -> str:
-    """The ARN of a work team."""
-    member = {"CognitoMemberDefinition": {"UserPool": "us-east-1_Pool", "UserGroup": "labellers", "ClientId": "client"}}
-    made = fake_aws.client("sagemaker").create_workteam(
-        WorkteamName=f"team-{uuid.uuid4().hex[:8]}", Description="labellers", MemberDefinitions=[member]
-    )
-    return str(made["WorkteamArn"])
 
 
 @pytest.fixture
@@ -68,7 +56,7 @@ def parameters(cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterato
         "output_uri": s3.join(bucket, "out"),
         "label_attribute": "animal",
         "label_categories": CLASSES,
-        "role_arn": "arn:aws:iam::123456789012:role/labelling",
+        "role_arn": ROLE,
         "workteam_arn": team,
         "endpoint": "animals",
         "volume": {"create": {"subnetId": "subnet-0123456789abcdef0"}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from tests.api.cluster import Cluster, Object, Refused, until
+from tests.api.cluster import Cluster, Object, until
 
 from penstock_local.aws import FakeAWS
 
@@ -34,12 +34,7 @@ class Storage:
         return {"path": path, "s3": f"s3://{self.bucket}{path}/", **fields}
 
     def volume(self, name: str = "data") -> Object | None:
-        try:
-            return self.cluster.call("GET", f"{VOLUMES}/{name}")
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        return self.cluster.find(f"{VOLUMES}/{name}")
 
     def status(self, name: str = "data") -> dict[str, Any]:
         return (self.volume(name) or {}).get("status", {})
@@ -89,9 +84,4 @@ class Storage:
         return self.get(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
 
     def get(self, path: str) -> Object | None:
-        try:
-            return self.cluster.call("GET", path)
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        return self.cluster.find(path)

@@ -106,9 +106,7 @@ def test_an_environment_whose_making_broke_off_is_made_again_and_a_whole_one_is_
     monkeypatch.setattr(environment, "install", install)
     monkeypatch.setattr(environment, "pip", lambda folder, *arguments: None)
     monkeypatch.setattr("sys.argv", ["environment.py", str(tmp_path / ".venv"), "dev"])
-    unused, used, other = (
-        tmp_path / "cache" / "python" / f"{name}" for name in (f"venv-{'1' * 16}", f"venv-{'2' * 16}", "venv-x")
-    )
+    unused, used, other = (tmp_path / "cache" / "python" / name for name in (f"venv-{'1' * 16}", f"venv-{'2' * 16}", "venv-x"))
     for folder in (unused, used, other):
         folder.mkdir(parents=True)
     for folder in (unused, other):
