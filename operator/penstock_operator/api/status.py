@@ -64,7 +64,10 @@ class Failure(ApiModel):
     """The first thing that went wrong in the newest failed attempt; kept after the pods are gone."""
 
     attempt: Count | None = Field(default=None, description="Attempt that failed.")
-    rank: Count | None = Field(default=None, description="First failing rank, where mpirun names it.")
+    rank: Count | None = Field(
+        default=None,
+        description="First failing rank, where mpirun names it: Open MPI 4 may not name one that ended within the launch.",
+    )
     pod: str | None = Field(default=None, description="Pod that failed, or the failing rank ran in.")
     node: str | None = Field(default=None, description="Its node.")
     exit_code: int | None = Field(
