@@ -149,7 +149,7 @@ async def measure(plane: ControlPlane) -> list[dict[str, Any]]:
             speed = (await burst(client, "TrainingJob", 500, 2)).jobs_per_second
             table.append(figure("500 jobs x 2 workers", speed, "jobs/s", 50, at_least=True))
         plane.kubectl("create", "namespace", NAMESPACE)
-        plane.kubectl("wait", "-n", NAMESPACE, "serviceaccount/default", "--for=jsonpath={.metadata.uid}", "--timeout=30s")
+        plane.kubectl("wait", "-n", NAMESPACE, "serviceaccount/default", "--for=create", "--timeout=30s")
         _drop_bursts(plane)
         with running(plane.kubeconfig) as operator:
             await operator.ready(session)

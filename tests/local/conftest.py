@@ -69,7 +69,7 @@ def cluster(probe: Archive) -> Iterator[Cluster]:
         with alone():
             made.down()
             made.up(Config(quick_failure=True), images={"probe": probe}, aws=True)
-        eventually_ready = ("wait", "serviceaccount/default", "--for=jsonpath={.metadata.uid}", "--timeout=30s")
+        eventually_ready = ("wait", "serviceaccount/default", "--for=create", "--timeout=30s")
         made.kubectl(*eventually_ready)
         yield made
     finally:
