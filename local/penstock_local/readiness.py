@@ -76,17 +76,18 @@ def wait_crds(kubectl: Kubectl, *names: str, seconds: float = 60.0) -> None:
     five minutes later (v1.36, crd_finalizer.go; on two busy cores once in about a hundred deletions).
 
     Raises:
-        LocalError: the time is over; the message names those that are not served.
+        LocalError: the time is over; the message names those that are not served, and why.
     """
     deadline = time.monotonic() + seconds
-    waiting = set(names)
+    waiting = list(names)
     while True:
-        there = json.loads(kubectl("get", "crd", "-o", "json"))["items"]
-        waiting -= {one["metadata"]["name"] for one in there if one["metadata"]["name"] in waiting and _is_served(kubectl, one)}
+        there = {one["metadata"]["name"]: one for one in json.loads(kubectl("get", "crd", "-o", "json"))["items"]}
+        why = {name: _why_not_served(kubectl, there.get(name)) for name in waiting}
+        waiting = [name for name in waiting if why[name]]
         if not waiting:
             return
         if time.monotonic() > deadline:
-            raise LocalError(f"not served after {seconds:.0f} s: {', '.join(sorted(waiting))}")
+            raise LocalError(f"not served after {seconds:.0f} s: {', '.join(f'{name} ({why[name]})' for name in waiting)}")
         time.sleep(POLL_SECONDS)
 
 
@@ -107,16 +108,19 @@ def _why(node: Mapping[str, Any] | None) -> str:
     return next((one.get("message", "") for one in conditions if one["type"] == "Ready"), "no condition Ready")
 
 
-def _is_served(kubectl: Kubectl, crd: Mapping[str, Any]) -> bool:
+def _why_not_served(kubectl: Kubectl, crd: Mapping[str, Any] | None) -> str:
+    if crd is None:
+        return "not there"
     if not _is_true(crd, "Established"):
-        return False
+        return "not Established"
     spec = crd["spec"]
-    version = next(one["name"] for one in spec["versions"] if one["storage"])
+    version = next(one["name"] for one in spec["versions"] if one["served"])
     try:
-        kubectl("get", "--raw", f"/apis/{spec['group']}/{version}/{spec['names']['plural']}?limit=1", "--request-timeout=10s")
-    except LocalError:
-        return False
-    return True
+        # Without a limit: that would be answered by etcd while the kind's cache, which the finalizer asks, is not ready.
+        kubectl("get", "--raw", f"/apis/{spec['group']}/{version}/{spec['names']['plural']}", "--request-timeout=10s")
+    except LocalError as error:
+        return str(error)
+    return ""
 
 
 def _answers(kubectl: Kubectl, path: str) -> bool:

@@ -44,8 +44,8 @@ def test_the_environment_reaches_every_rank_whatever_it_holds(space: Space) -> N
 
 
 def test_a_failing_programs_exit_code_rank_and_log_are_in_the_status(space: Space) -> None:
-    # A second, as any Python takes: Open MPI 4 forgets who failed where that was before all nodes had reported their launch.
-    script = "echo before the end; sleep 1; [ $OMPI_COMM_WORLD_RANK = 1 ] && exit 7; sleep 60"
+    # Open MPI 4 forgets who failed where that was before all nodes had reported their launch.
+    script = "echo before the end; sleep 3; [ $OMPI_COMM_WORLD_RANK = 1 ] && exit 7; sleep 60"
     space.run("fails", script, runPolicy={"maxRestarts": 1})
     status = space.wait_phase("fails", "Failed", seconds=90)
     failure = status["failure"]

@@ -26,7 +26,7 @@ Object = dict[str, Any]
 
 
 class Refused(LocalError):
-    """The program ended with an error; the message is what it wrote."""
+    """The program ended with an error; the message is what it wrote. A LocalError, as a control plane's own kubectl raises."""
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ class Front:
         if fault is not None:
             if fault.after:
                 self._ask(call, environ)
-            return _error(call, fault.error, start_response)
+            return _error(call, fault.error, environ, start_response)
         answer = self._ask(call, environ)
         if isinstance(answer, AWSError):
-            return _error(call, answer, start_response)
+            return _error(call, answer, environ, start_response)
         body, status, headers = answer
         call.status = int(status.split()[0])
         start_response(status, headers.to_wsgi_list())
@@ -62,9 +62,9 @@ class Front:
         return body, status, headers
 
 
-def _error(call: Call, error: AWSError, start_response: Any) -> Iterable[bytes]:
+def _error(call: Call, error: AWSError, environ: Environ, start_response: Any) -> Iterable[bytes]:
     headers, body = rendered(error, call.protocol)
     call.status = error.status
     phrase = HTTPStatus(error.status).phrase if error.status in {each.value for each in HTTPStatus} else "Error"
     start_response(f"{error.status} {phrase}", [*headers, ("Content-Length", str(len(body)))])
-    return [body]
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]  # the next answer on the connection would begin with it

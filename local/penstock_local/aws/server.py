@@ -7,6 +7,7 @@ and what lies between more than most answers do.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
+from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY, environ_key_for_header, should_preserve_original_header_name
 from moto.fsx.responses import FSxResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sagemaker.responses import SageMakerResponse
@@ -25,9 +27,11 @@ from penstock_local.aws.fsx import service as fsx
 from penstock_local.aws.labelling import service as labelling
 from penstock_local.aws.world import World, start
 
-THREADS, CONNECTIONS = 32, 256
-IDLE_SECONDS = 300
-"""After which an idle connection is closed; longer than any client here pauses, so that none finds it closing."""
+THREADS, CONNECTIONS = 64, 256
+IDLE_SECONDS = 60
+"""After which a connection is closed that says nothing. Clients look whether one is open still before they use it again."""
+PART = 256 * 1024
+"""Bytes of an answer that are handed to the server at once: it copies what is left of them at each send."""
 
 
 class _Dispatcher(DomainDispatcherApplication):
@@ -43,6 +47,21 @@ class _Dispatcher(DomainDispatcherApplication):
         return self._backends[host]
 
 
+class _Gateway(wsgi.Gateway_10):
+    """A request as moto's own server tells it to moto."""
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]  # cheroot's own stub says None
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ["RAW_URI"] = environ["REQUEST_URI"]  # S3 keys by the path as it came: a slash in it may be encoded
+        names = [name.decode("latin-1") for name in self.req.inheaders]
+        preserved = {environ_key_for_header(name): name for name in names if should_preserve_original_header_name(name)}
+        environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = preserved  # an underscore in a key of S3 metadata is no dash
+        if not environ["wsgi.input_terminated"]:
+            # werkzeug asks whether it is there. It would take an upload that broke off for a whole one.
+            del environ["wsgi.input_terminated"]
+        return environ
+
+
 def serve(host: str, port: int, folder: Path, *, end_with_stdin: bool) -> None:
     """Serve until SIGTERM (or the end of stdin); prints `{"endpoint": ...}` on one line when it serves."""
     world = World(folder.resolve())
@@ -51,16 +70,16 @@ def serve(host: str, port: int, folder: Path, *, end_with_stdin: bool) -> None:
     front = Front(world, _Dispatcher())
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["RAW_URI"] = environ["REQUEST_URI"]  # moto tells S3 keys by the path as it came: a slash in it may be encoded
-        return front(environ, start_response)
+        for whole in front(environ, start_response):
+            yield from (whole[start : start + PART] for start in range(0, len(whole), PART))
 
-    server = wsgi.Server((host, port), application, THREADS, timeout=IDLE_SECONDS, shutdown_timeout=1)
-    server.request_queue_size = server.keep_alive_conn_limit = CONNECTIONS
+    server = wsgi.Server((host, port), application, THREADS, timeout=IDLE_SECONDS)
+    server.gateway, server.request_queue_size, server.keep_alive_conn_limit = _Gateway, CONNECTIONS, CONNECTIONS
     server.prepare()
     start(world, [*fsx.BEATS, *labelling.BEATS])
 
     def end(*_: object) -> None:
-        threading.Thread(target=server.stop, daemon=True).start()  # it waits for the loop that this thread runs
+        os._exit(0)  # the state is in memory, and a request that does not end must not keep it
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)

@@ -42,10 +42,11 @@ class AddOns:
         """What this machine must have, before anything is started.
 
         Raises:
-            LocalError: moto is not installed, or the CSI plugin does not build.
+            LocalError: moto or its server is not installed, or the CSI plugin does not build.
         """
-        if importlib.util.find_spec("moto") is None:
-            raise LocalError("the fake AWS needs moto, which is not installed; run: pip install -e '.[fake-aws]'")
+        for name in ("moto", "cheroot"):
+            if importlib.util.find_spec(name) is None:
+                raise LocalError(f"the fake AWS needs {name}, which is not installed; run: pip install -e '.[fake-aws]'")
         binaries.ensure(("fsx-csi",), steps)
 
     def start(self, kubectl: Kubectl, port: int) -> None:

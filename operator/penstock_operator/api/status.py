@@ -66,7 +66,7 @@ class Failure(ApiModel):
     attempt: Count | None = Field(default=None, description="Attempt that failed.")
     rank: Count | None = Field(
         default=None,
-        description="First failing rank, where mpirun names it: Open MPI 4 may not name one that ended within the launch.",
+        description="First failing rank, where mpirun names it. Open MPI 4 may not, if it fails within a second of the start.",
     )
     pod: str | None = Field(default=None, description="Pod that failed, or the failing rank ran in.")
     node: str | None = Field(default=None, description="Its node.")
