@@ -4,7 +4,7 @@ A TrainingJob trains a small network on random data and prints its speed every f
 stopped (SIGSTOP), and the same program runs by an mpirun that is typed into the launcher's container, with nothing of the
 operator's environment but the ssh that reaches the workers. Rounds alternate, so that whatever else the machine does meets
 both, and the figure is the median of the ratios of neighbouring rounds: many short ones, as one ratio alone is anything between
-0.6 and 1.6 on a virtual machine.
+0.7 and 1.5 on a virtual machine.
 """
 
 from __future__ import annotations
