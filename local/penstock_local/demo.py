@@ -42,7 +42,12 @@ def run() -> None:
     """Set up, train, report. Raises LocalError when the model is not good enough."""
     steps = Steps()
     begun = time.monotonic()
-    target = _current(steps) if os.environ.get("CLUSTER") == "current" else bring_up(steps, ("operator", "trainer"))[1]
+    chosen = os.environ.get("CLUSTER", "")
+    if chosen not in ("", "current"):
+        raise LocalError(
+            f"CLUSTER is {chosen!r}; it can be 'current' (of your kubeconfig), or unset for a cluster on this machine"
+        )
+    target = _current(steps) if chosen else bring_up(steps, ("operator", "trainer"))[1]
     with steps.step("apply"):
         target.namespace(NAMESPACE)
         _clear_finished(target)

@@ -69,6 +69,9 @@ class PodView:
     """No scheduler has said anything of it."""
     waiting_reason: str = ""
     waiting_message: str = ""
+    sidecar: str = ""
+    """Name of a container beside the main one that does not start: it keeps the pod from being Ready."""
+    sidecar_reason: str = ""
     running_since: datetime | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
@@ -276,6 +279,7 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         ended = _failed_init(initial)
     # While init containers run the main one waits with PodInitializing, whatever keeps them; once it runs, none does.
     waiting = {} if ended or running else _first_waiting(initial) or state.get("waiting") or {}
+    sidecar: Mapping[str, Any] = next((one for one in containers if one is not main and _first_waiting([one])), {})
     scheduled = conditions.get("PodScheduled", {})
     gone_at, grace = parse_time(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
     return PodView(
@@ -302,6 +306,8 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         unseen=not scheduled and not spec.get("nodeName"),
         waiting_reason=waiting.get("reason") or "",
         waiting_message=(waiting.get("message") or "")[:300],
+        sidecar=sidecar.get("name") or "",
+        sidecar_reason=_first_waiting([sidecar]).get("reason") or "",
         running_since=parse_time(running.get("startedAt")),
         exit_code=ended.get("exitCode"),
         exit_signal=ended.get("signal"),

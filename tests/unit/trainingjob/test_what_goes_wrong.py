@@ -263,6 +263,31 @@ def test_a_worker_that_never_answers_stalls_and_then_fails_the_job() -> None:
     assert job.pods == {}
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (("ErrImagePull", "ImagePullBackOff"), "its container 'wrker' cannot pull its image"),
+        (("CreateContainerConfigError",), "its container 'wrker' does not start (CreateContainerConfigError)"),
+    ],
+)
+def test_a_container_beside_the_worker_that_does_not_start_is_named(reasons: tuple[str, ...], said: str) -> None:
+    job = Simulation()
+    job.settle()
+    job.ready("digits-worker-0")
+    job.running("digits-worker-1")
+    job.later(21)
+    messages = set()
+    for reason in reasons:
+        [main] = job.pods["digits-worker-1"]["status"]["containerStatuses"][:1]
+        beside = {"name": "wrker", "state": {"waiting": {"reason": reason}}}
+        job.pods["digits-worker-1"]["status"]["containerStatuses"] = [main, beside]
+        job.settle()
+        assert job.why(names.STALLED) == "WorkerNotReady"
+        messages.add(job.said(names.STALLED))
+    [message] = messages
+    assert f"{said}; the worker's own is called 'worker' in workers.template" in message
+
+
 def test_an_image_without_sshd_fails_the_job_at_once() -> None:
     job = Simulation()
     job.settle()

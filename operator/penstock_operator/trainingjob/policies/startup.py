@@ -132,10 +132,11 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
         if pod.ready or pod.running_since is None:
             continue
         waited = now - pod.running_since
-        message = (
-            f"{pod.name} runs since {pod.running_since:%H:%M:%S} but does not answer on port {names.SSH_PORT}; "
-            f"see kubectl logs {pod.name}"
-        )
+        why = f"does not answer on port {names.SSH_PORT}; see kubectl logs {pod.name}"
+        if pod.sidecar:
+            what = "cannot pull its image" if pod.sidecar_reason in _IMAGE else f"does not start ({pod.sidecar_reason})"
+            why = f"its container {pod.sidecar!r} {what}; the worker's own is called {names.ROLE_WORKER!r} in workers.template"
+        message = f"{pod.name} runs since {pod.running_since:%H:%M:%S} but {why}"
         if waited >= rules.worker_ready and observed.job.condition(names.RUNNING) is None:
             return Finish(
                 False,
