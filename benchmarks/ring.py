@@ -93,13 +93,14 @@ class Contestant:
         self.process = subprocess.Popen([*self._kubectl, *following], stdout=subprocess.PIPE, text=True)
         self._shells: list[subprocess.Popen[str]] = []
 
-    def found(self) -> None:
-        """Take the ranks that run now as this contestant's, for the turns to come."""
+    def begin(self) -> None:
+        """Wait for its first round, find its ranks on both workers, and stop them until their turn."""
+        self._next()
         ours = f"{self._condition} && grep -qzsx python3 $p/cmdline && grep -qs program.py $p/cmdline"
         for worker in WORKERS:
             command = [*self._kubectl, "exec", "-i", worker, "--", "bash"]
             self._shells.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        self._say(f"ranks=$(for p in /proc/[0-9]*; do {ours} && echo ${{p#/proc/}}; done)")
+        self._say(f"ranks=$(for p in /proc/[0-9]*; do {ours} && echo ${{p#/proc/}}; done); kill -STOP $ranks")
 
     def round(self) -> float:
         """Speed of three rounds that began when the other's ranks were stopped."""
@@ -107,13 +108,10 @@ class Contestant:
         still = time.time() + 0.1
         speeds: list[float] = []
         while len(speeds) < 3:
-            speed, begun = self.next()
+            speed, begun = self._next()
             speeds += [speed] if begun > still else []
-        self.stop()
-        return round(statistics.harmonic_mean(speeds), 2)
-
-    def stop(self) -> None:
         self._say("kill -STOP $ranks")
+        return round(statistics.harmonic_mean(speeds), 2)
 
     def end(self) -> None:
         for each in (self.process, *self._shells):
@@ -131,7 +129,7 @@ class Contestant:
             if len(answer) < 2:
                 raise RuntimeError(f"no rank of {self._condition} on a worker")
 
-    def next(self) -> tuple[float, float]:
+    def _next(self) -> tuple[float, float]:
         """Speed and beginning of the next round that is told."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -147,13 +145,9 @@ def measure(target: Target) -> tuple[list[float], list[float]]:
     ring = Contestant(target, jobs_own, "logs", "--follow", f"{JOB}-launcher")
     contestants = [ring]
     try:
-        ring.next()
-        ring.found()
-        ring.stop()
+        ring.begin()
         contestants.append(hand := Contestant(target, f"! {jobs_own}", *by_hand(target)))
-        hand.next()
-        hand.found()
-        hand.stop()
+        hand.begin()
         speeds: dict[Contestant, list[float]] = {ring: [], hand: []}
         for number in range(ROUNDS):
             for each in (ring, hand) if number % 2 else (hand, ring):

@@ -32,7 +32,7 @@ def sagemaker(aws: FakeAWS) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def team(fake_aws: FakeAWS) -> str:
-    """The ARN of a private team, for all tests of a file: an account may have 25."""
+    """The ARN of a private team that tests share, as an account may have 25."""
     member = {"CognitoMemberDefinition": {"UserPool": "us-east-1_abc", "UserGroup": "labellers", "ClientId": "client"}}
     made = fake_aws.client("sagemaker").create_workteam(
         WorkteamName=f"team-{uuid.uuid4().hex[:8]}", Description="labellers", MemberDefinitions=[member]
