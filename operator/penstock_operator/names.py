@@ -183,3 +183,4 @@ class EventName:
     RESUMED: Final = "Resumed"
     STALLED: Final = "Stalled"
     UNSTALLED: Final = "Unstalled"
+    UNSCHEDULABLE: Final = "Unschedulable"

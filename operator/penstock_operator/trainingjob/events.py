@@ -8,7 +8,7 @@ from typing import Any
 from penstock_operator import names
 from penstock_operator.conditions import condition, is_true
 from penstock_operator.events import Event
-from penstock_operator.names import EventName
+from penstock_operator.names import EventName, Reason
 
 
 def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
@@ -20,6 +20,9 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     made = (new.get("workers") or {}).get("current") or 0
     if made and new.get("attempt") == 1 and not (old.get("workers") or {}).get("current"):
         yield Event("Normal", EventName.CREATED_WORKERS, f"created {made} worker{'s' if made > 1 else ''}")
+    reconciling = condition(new, names.RECONCILING) or {}
+    if reconciling.get("reason") == Reason.UNSCHEDULABLE != (condition(old, names.RECONCILING) or {}).get("reason"):
+        yield Event("Warning", EventName.UNSCHEDULABLE, reconciling["message"])
     if became(names.RUNNING):
         pod = (new.get("launcher") or {}).get("pod", "")
         yield Event("Normal", EventName.RUNNING, f"all workers are Ready; mpirun runs in {pod} (kubectl logs -f {pod})")

@@ -221,6 +221,12 @@ class Observed:
         """The living worker of each index; the newest where an old one is still going."""
         return {pod.index: pod for pod in self.workers if pod.alive and not self.outdated(pod)}
 
+    @property
+    def members(self) -> list[PodView]:
+        """The living workers that the ring is to have; a surplus one, on its way out, may not hold it up."""
+        replicas = self.job.spec.workers.replicas if self.job.spec else 0
+        return [pod for index, pod in self.ring.items() if index < replicas]
+
     def outdated(self, pod: PodView) -> bool:
         """Made from another spec than today's: it may not share a ring with pods made from this one."""
         return bool(pod.spec_hash) and self.job.spec is not None and pod.spec_hash != self.job.fingerprint
@@ -300,12 +306,12 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         node=spec.get("nodeName") or "",
         host_ip=status.get("hostIP") or "",
         reason=status.get("reason") or "",
-        message=(status.get("message") or "")[:300],
+        message=_shortened(status.get("message"), 300),
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        unschedulable=(scheduled.get("message") or "")[:500] if scheduled.get("status") == "False" else "",
+        unschedulable=_shortened(scheduled.get("message"), 1000) if scheduled.get("status") == "False" else "",
         unseen=not scheduled and not spec.get("nodeName"),
         waiting_reason=waiting.get("reason") or "",
-        waiting_message=(waiting.get("message") or "")[:300],
+        waiting_message=_shortened(waiting.get("message"), 300),
         sidecar=sidecar.get("name") or "",
         sidecar_reason=_first_waiting([sidecar]).get("reason") or "",
         running_since=parse_time(running.get("startedAt")),
@@ -352,6 +358,12 @@ def _failed_init(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
         if ended.get("exitCode"):
             return {**ended, "message": f"init container {one['name']}: {ended.get('message') or ended.get('reason') or ''}"}
     return {}
+
+
+def _shortened(text: str | None, limit: int) -> str:
+    """At most so many characters, cut between words."""
+    text = text or ""
+    return text if len(text) <= limit else text[: limit - 2].rsplit(maxsplit=1)[0] + " …"
 
 
 def _grace(seconds: int) -> timedelta:

@@ -33,8 +33,9 @@ from penstock_operator.trainingjob.policies.lifetime import (
     sooner,
     time_to_live_left,
 )
+from penstock_operator.trainingjob.policies.placement import own_scheduler, unplaced_launcher, unplaced_worker, unseen
 from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
-from penstock_operator.trainingjob.policies.startup import next_startup_check, own_scheduler, startup_error, unseen
+from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
 from penstock_operator.trainingjob.policies.user import users_differ
 from penstock_operator.trainingjob.policies.workers import changed, dead_worker, resized
@@ -174,11 +175,10 @@ def _describe_workers(status: Status, observed: Observed, missing: list[int], re
     assert job.spec is not None
     desired = job.spec.workers.replicas
     count = sum(pod.ready for pod in ring.values() if pod.index < desired)
-    unplaced = next((pod for pod in ring.values() if pod.unschedulable), None)
     if ready:
         reason, message = Reason.WORKERS_READY, f"{count} of {desired} workers are Ready"
-    elif unplaced:
-        reason, message = Reason.UNSCHEDULABLE, f"{unplaced.name}: {unplaced.unschedulable}"
+    elif unplaced := unplaced_worker(observed):
+        reason, message = Reason.UNSCHEDULABLE, unplaced.message
     elif silence:
         reason, message = Reason.UNSCHEDULABLE, silence
     elif missing:
@@ -199,8 +199,10 @@ def _describe_launcher(status: Status, observed: Observed, now: datetime) -> Non
         set_condition(status, job, names.RESTARTING, False, Reason.LAUNCHER_RUNNING, "", now)
         set_condition(status, job, names.RECONCILING, False, Reason.SETTLED, "", now)
     else:
-        set_condition(status, job, names.RUNNING, False, Reason.LAUNCHER_NOT_RUNNING, "", now)
         waiting = condition(status, names.WORKERS_READY) or {"reason": Reason.ACCEPTED, "message": ""}
+        if unplaced := unplaced_launcher(observed):
+            waiting = {"reason": Reason.UNSCHEDULABLE, "message": f"{unplaced.message}; the workers wait for it"}
+        set_condition(status, job, names.RUNNING, False, Reason.LAUNCHER_NOT_RUNNING, "", now)
         set_condition(status, job, names.RECONCILING, True, waiting["reason"], waiting["message"], now)
     set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
 
@@ -291,7 +293,7 @@ def _finish(observed: Observed, verdict: Finish, now: datetime) -> Plan:
         status["failure"] = None
     if launcher is not None:
         status["launcher"] = {"pod": launcher.name}
-    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING):
+    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY):
         set_condition(status, job, kind, False, verdict.reason, "", now)
     set_condition(
         status, job, names.COMPLETE if verdict.succeeded else names.FAILED, True, verdict.reason, verdict.message, now

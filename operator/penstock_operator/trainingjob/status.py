@@ -12,6 +12,7 @@ from penstock_operator import conditions, names
 from penstock_operator.conditions import Status, condition, is_true
 from penstock_operator.names import Phase, Reason
 from penstock_operator.trainingjob.observe import Job, Observed
+from penstock_operator.trainingjob.policies.placement import unplaced_launcher, unplaced_worker
 from penstock_operator.trainingjob.policies.predecessor import waits_for_predecessor
 
 
@@ -66,25 +67,16 @@ def _phase(status: Status, observed: Observed) -> tuple[str, str]:
     if restarting and restarting["status"] == "True":
         return Phase.RESTARTING, restarting["reason"]
     ring = observed.ring
-    unplaced = next((pod for pod in ring.values() if pod.unschedulable), None)
-    if unplaced:
-        return Phase.PENDING, shortage(unplaced.unschedulable)
+    if unplaced := unplaced_worker(observed):
+        return Phase.PENDING, unplaced.short
     if not ring:
         waits = waits_for_predecessor(condition(status, names.RECONCILING))
         return Phase.PENDING, Reason.WAITING_FOR_PREDECESSOR if waits else Reason.CREATING_WORKERS
     counts = status["workers"]
     if counts["ready"] == counts["desired"]:
-        return Phase.WAITING_FOR_WORKERS, Reason.STARTING_LAUNCHER
+        unplaced = unplaced_launcher(observed)
+        return Phase.WAITING_FOR_WORKERS, unplaced.short if unplaced else Reason.STARTING_LAUNCHER
     return Phase.WAITING_FOR_WORKERS, f"{counts['ready']}/{counts['desired']}"
-
-
-def shortage(message: str) -> str:
-    """The scheduler's first cause in a few words: `0/2 nodes are available: 2 Insufficient nvidia.com/gpu. …` → that."""
-    _, _, causes = message.partition(":")
-    first = causes.split(",")[0].split(". ")[0].strip(" .")
-    words = first.split(" ", 1)
-    text = words[1] if len(words) == 2 and words[0].isdigit() else first
-    return text[:80] or Reason.UNSCHEDULABLE
 
 
 def _summary(status: Status, done: bool) -> Status:

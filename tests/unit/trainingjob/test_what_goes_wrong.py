@@ -338,36 +338,6 @@ def test_a_launcher_and_workers_of_two_users_are_not_begun(template: dict[str, A
     assert not job.true(names.STALLED)
 
 
-def test_pods_that_cannot_be_placed_are_explained_in_the_columns() -> None:
-    job = Simulation()
-    job.settle()
-    message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
-    job.pods["digits-worker-0"]["status"] = {
-        "phase": "Pending",
-        "conditions": [{"type": "PodScheduled", "status": "False", "message": message}],
-    }
-    job.settle()
-    assert (job.status["phase"], job.status["reason"]) == ("Pending", "Insufficient nvidia.com/gpu")
-    assert job.why(names.WORKERS_READY) == "Unschedulable"
-
-
-def test_a_scheduler_that_does_not_exist_is_named() -> None:
-    job = Simulation()
-    job.body["spec"]["workers"]["template"] = {"spec": {"schedulerName": "volcanoo"}}
-    assert job.step().again == timedelta(seconds=20)  # nothing is ever told of such a pod: no event brings another look
-    for pod in job.pods.values():
-        pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
-    job.settle()
-    job.later(21)
-    job.settle()
-    assert job.why(names.WORKERS_READY) == "Unschedulable"
-    assert "'volcanoo' (spec.workers.template.spec.schedulerName)" in job.said(names.WORKERS_READY)
-    assert not job.true(names.STALLED)
-    job.ready()
-    job.settle()
-    assert job.true(names.WORKERS_READY)
-
-
 def test_endless_losses_end_in_a_failure() -> None:
     job = Simulation().started()
     job.body["status"]["restarts"] = {"code": 0, "infrastructure": 50}

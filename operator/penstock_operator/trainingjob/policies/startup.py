@@ -13,6 +13,7 @@ from penstock_operator import names
 from penstock_operator.conditions import parse_time
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
+from penstock_operator.trainingjob.policies.placement import own_scheduler
 from penstock_operator.trainingjob.verdict import Finish, Rules, Stall, Verdict
 
 _IMAGE = {
@@ -77,32 +78,8 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     )
 
 
-def unseen(observed: Observed, rules: Rules, now: datetime) -> str:
-    """A worker that its own scheduler has not looked at; empty where there is none. Never a stall: a queueing scheduler may
-    take its time without a word. The default scheduler says at once what it lacks."""
-    scheduler = own_scheduler(observed)
-    for pod in _members(observed):
-        if scheduler and pod.unseen and pod.created and now - pod.created >= rules.startup_error:
-            return (
-                f"{pod.name}: no scheduler has looked at it since {pod.created:%H:%M:%S}; does "
-                f"{scheduler!r} (spec.workers.template.spec.schedulerName) run in this cluster?"
-            )
-    return ""
-
-
-def own_scheduler(observed: Observed) -> str:
-    """The scheduler that the workers' template names."""
-    return str(observed.job.spec.workers.template.spec.get("schedulerName") or "") if observed.job.spec else ""
-
-
 def _starting(observed: Observed) -> list[PodView]:
-    return [*_members(observed), *([observed.launcher] if observed.launcher and observed.launcher.alive else [])]
-
-
-def _members(observed: Observed) -> list[PodView]:
-    """The living workers that the ring is to have; a surplus one, on its way out, may not hold it up."""
-    replicas = observed.job.spec.workers.replicas if observed.job.spec else 0
-    return [pod for index, pod in observed.ring.items() if index < replicas]
+    return [*observed.members, *([observed.launcher] if observed.launcher and observed.launcher.alive else [])]
 
 
 def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
@@ -115,8 +92,8 @@ def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
     if pod.waiting_reason in _CONFIG:
         return (
             Reason.CONTAINER_CONFIG_FAILED,
-            f"{pod.name} cannot be configured: a ConfigMap, Secret or key of env, envFrom or volumes is missing, "
-            f"or the image's user does not fit{detail}",
+            f"{pod.name} cannot be configured: {pod.waiting_message or 'the kubelet does not say why'}; env, envFrom and "
+            "volumes name ConfigMaps, Secrets and their keys, and the image's user must not be root",
         )
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
@@ -128,7 +105,7 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
     node answers late must not make a training job look stalled."""
     if observed.launcher is not None:
         return None
-    for pod in _members(observed):
+    for pod in observed.members:
         if pod.ready or pod.running_since is None:
             continue
         waited = now - pod.running_since
@@ -151,7 +128,7 @@ def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | N
 
 def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float | None:
     """Seconds until a pod that is not prepared, or a running, silent worker becomes a stall; None when there is none."""
-    pods = [*_members(observed), *([observed.launcher] if observed.launcher else [])]
+    pods = [*observed.members, *([observed.launcher] if observed.launcher else [])]
     moments = [pod.unprepared_since for pod in pods if pod.unprepared_since and not pod.ended]
     if observed.launcher is None:
         moments += [pod.running_since for pod in pods if pod.running_since and not pod.ready]
