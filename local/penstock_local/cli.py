@@ -89,7 +89,10 @@ def _reset(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    print(status.report(_existing(options.name)))
+    page = status.report(_existing(options.name))
+    print(page.text)
+    if not page.well:
+        raise SystemExit(1)
 
 
 def _kubeconfig(options: argparse.Namespace) -> None:
@@ -158,14 +161,18 @@ def _parser() -> argparse.ArgumentParser:
 
     def action(name: str, run: object, text: str) -> argparse.ArgumentParser:
         made = actions.add_parser(name, help=text, description=text)
-        default = os.environ.get("PENSTOCK_CLUSTER", "penstock")
-        made.add_argument("--name", default=default, help=f"which cluster (default: {default}); several can run side by side")
+        default = config.default_name()
+        made.add_argument(
+            "--name",
+            default=default,
+            help=f"which cluster (default: {default}, from PENSTOCK_CLUSTER where that is set); several can run side by side",
+        )
         made.set_defaults(run=run)
         return made
 
     _shape(action("up", _up, "start the cluster, heal it, or add nodes to it; no effect when all is well"))
     action("down", _down, "remove the cluster without a trace")
-    action("status", _status, "processes, memory, nodes, images")
+    action("status", _status, "processes, memory, nodes, images; exit code 1 when something is down")
     made = action("kubeconfig", _kubeconfig, "print where its kubeconfig is")
     made.add_argument("--export", action="store_true", help="as a shell command")
     made = action("load-image", _load_image, "put an image on every node that does not have it")

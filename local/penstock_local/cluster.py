@@ -40,7 +40,7 @@ _NODE_PROCESSES = ("containerd", "kubelet", "kube-proxy")
 class Cluster:
     """The cluster called `name`."""
 
-    def __init__(self, name: str = "penstock") -> None:
+    def __init__(self, name: str) -> None:
         self.name = check_name(name)
         self.folder = paths.state() / name
         self._control = ControlPlaneMachine(self.folder, Authority(self.folder / "pki"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from dataclasses import asdict, dataclass, fields, replace
@@ -37,6 +38,11 @@ class Config:
         return NodeShape(instance_type=self.instance_type, capacity_type=self.capacity_type, gpus=self.gpus, efa=self.efa)
 
 
+def default_name() -> str:
+    """Of the cluster that is meant where none is named: PENSTOCK_CLUSTER, else penstock."""
+    return os.environ.get("PENSTOCK_CLUSTER") or "penstock"
+
+
 def check_name(name: str) -> str:
     """The name, if it can be a folder's and a cgroup's.
 
@@ -56,6 +62,8 @@ def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
     """
     if asked is not None and not 1 <= asked.nodes <= MOST_NODES:
         raise LocalError(f"{asked.nodes} nodes; one machine carries 1 to {MOST_NODES}")
+    if asked is not None and not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", asked.instance_type):
+        raise LocalError(f"instance type {asked.instance_type!r}; write it as EC2 does, such as p4d.24xlarge")
     if kept is None:
         return replace(asked) if asked is not None else Config()
     if asked is None:

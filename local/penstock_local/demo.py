@@ -17,6 +17,7 @@ from typing import Any
 
 from penstock_local import binaries, images, paths
 from penstock_local.cluster import Cluster
+from penstock_local.config import default_name
 from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
 from penstock_local.seeds import Archive
@@ -57,8 +58,9 @@ def run() -> None:
     _report(target, steps, moments, accuracy, time.monotonic() - begun)
 
 
-def bring_up(steps: Steps, names: Sequence[str], *, cluster: str = "penstock", aws: bool = False) -> tuple[Cluster, Target]:
-    """The cluster of that name with these images and the operator, whatever of it is missing; `aws`: with the fake AWS too.
+def bring_up(steps: Steps, names: Sequence[str], *, cluster: str = "", aws: bool = False) -> tuple[Cluster, Target]:
+    """The cluster of that name (else the default one) with these images and the operator, whatever of it is missing; `aws`:
+    with the fake AWS too.
 
     Programs and images are made side by side: one is bound by the compiler, the other mostly by the network.
     """
@@ -72,7 +74,7 @@ def bring_up(steps: Steps, names: Sequence[str], *, cluster: str = "penstock", a
         made = pool.submit(_images, steps, names)
         programs.result()
         archives = made.result()
-    running = Cluster(cluster)
+    running = Cluster(cluster or default_name())
     running.up(images=archives, aws=aws, steps=steps)
     target = Target(running.kubeconfig)
     # A new image under the same tag needs new pods, and so does an identity: annotations make them.

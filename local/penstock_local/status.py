@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock_local.cluster import Cluster
 from penstock_local.eks import AWS_ENDPOINT
@@ -17,7 +17,13 @@ Row = Sequence[str]
 _ZONE, _TYPE, _CAPACITY = "topology.kubernetes.io/zone", "node.kubernetes.io/instance-type", "karpenter.sh/capacity-type"
 
 
-def report(cluster: Cluster) -> str:
+class Page(NamedTuple):
+    text: str
+    well: bool
+    """Every process runs, the API server answers and every node is Ready."""
+
+
+def report(cluster: Cluster) -> Page:
     """The whole page; says what to do where something is down."""
     running = {name: daemon.pid() for name, daemon in cluster.daemons().items()}
     memory = {name: resident_mib(pid) for name, pid in running.items() if pid is not None}
@@ -25,18 +31,21 @@ def report(cluster: Cluster) -> str:
         f"cluster {cluster.name}   {_count(len(memory), 'process', 'es')} of {len(running)}   {sum(memory.values()):,.0f} MiB",
         table(("PROCESS", "PID", "MEMORY"), [_process(name, pid, memory) for name, pid in running.items()]),
     ]
+    well = len(memory) == len(running)
     try:
         nodes = json.loads(cluster.kubectl("get", "nodes", "-o", "json", "--request-timeout=5s"))["items"]
+        well = well and all(map(is_ready, nodes))
         parts.append(table(("NODE", "READY", "INSTANCE", "ZONE", "CAPACITY", "GPU", "EFA"), [node_row(one) for one in nodes]))
     except LocalError as error:
+        well = False
         parts.append(f"the API server does not answer ({str(error).splitlines()[0]})")
     parts.append(table(("IMAGE", "NODES", "DIGEST"), image_rows({node.name: named(node) for node in cluster.nodes()})))
-    if len(memory) < len(running):
+    if not well:
         parts.append(f"something is down; this starts it again: penstock local up --name {cluster.name}")
     if cluster.config.aws:
         parts.append(f"fake AWS   {cluster.aws_environment()['AWS_ENDPOINT_URL']} from this machine, {AWS_ENDPOINT} from pods")
     parts.append(f"export KUBECONFIG={cluster.kubeconfig}")
-    return "\n\n".join(parts)
+    return Page("\n\n".join(parts), well)
 
 
 def table(header: Row, rows: Sequence[Row]) -> str:

@@ -26,7 +26,7 @@ NAMESPACE = "demo-pipeline"
 def walk(run: str = "") -> str:
     """What the demo prints."""
     python = paths.checkout() / ".venv-pipelines" / "bin" / "python"
-    environment = {**os.environ, "PENSTOCK_DEMO_CLUSTER": cluster().name, "RUN": run}
+    environment = {**os.environ, "PENSTOCK_CLUSTER": cluster().name, "RUN": run}
     command = [str(python), "-m", "penstock_pipelines.demo"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -278,7 +278,7 @@ def test_the_command_line_leads_clients_to_the_fake_aws_and_shows_its_processes(
     said = penstock("pod-identity", "associate", "default", "default", "--role", "arn:aws:iam::123456789012:role/any")
     assert "default/default get credentials of arn:aws:iam::123456789012:role/any" in said
     penstock("pod-identity", "dissociate", "default", "default")
-    page = status.report(cluster)
+    page = status.report(cluster).text
     for name in PROCESSES:
         assert name in page
     assert f"fake AWS   {cluster.aws_environment()['AWS_ENDPOINT_URL']} from this machine" in page

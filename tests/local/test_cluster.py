@@ -82,7 +82,8 @@ def test_pod_security_refuses_a_privileged_pod_in_a_restricted_namespace(cluster
 
 
 def test_status_tells_processes_nodes_and_images(cluster: Cluster) -> None:
-    page = status.report(cluster)
+    page, well = status.report(cluster)
+    assert well
     assert "control-plane/kube-apiserver" in page
     assert "p4d.24xlarge" in page
     assert "probe" in page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock_local import cgroups
+from penstock_local import cgroups, status
 from penstock_local.cluster import Cluster
 from penstock_local.namespaces import Machine
 
@@ -30,6 +30,9 @@ def test_every_process_killed_is_started_again_and_pods_went_on(cluster: Cluster
     pod = run_pod("survivor")
     for name in cluster.daemons():
         cluster.kill(name)
+    page, well = status.report(cluster)
+    assert not well
+    assert f"penstock local up --name {cluster.name}" in page
     cluster.up()
     assert all(daemon.pid() for daemon in cluster.daemons().values())
     after = json.loads(cluster.kubectl("get", "pod", "survivor", "-o", "json"))

@@ -20,6 +20,7 @@ from penstock_components.kube import Kube
 from penstock_local import demo, paths
 from penstock_local.aws.client import Control
 from penstock_local.cluster import Cluster
+from penstock_local.config import default_name
 from penstock_local.eks import ACCOUNT as ACCOUNT_ID
 from penstock_local.errors import LocalError
 from penstock_local.images import ImagesError
@@ -68,10 +69,9 @@ def run(again: str) -> None:
     """Set up, run, ask, report. Raises LocalError when a step fails or the model is not good enough."""
     steps = Steps()
     begun = time.monotonic()
-    place = os.environ.get("PENSTOCK_DEMO_CLUSTER", "penstock")
-    if again and not Cluster(place).exists:
+    if again and not Cluster(default_name()).exists:
         raise _no_such(again, [])  # not after the 20 minutes of a first cluster
-    cluster, target = demo.bring_up(steps, IMAGES, cluster=place, aws=True)
+    cluster, target = demo.bring_up(steps, IMAGES, aws=True)
     os.environ.update(cluster.aws_environment() | {"KUBECONFIG": str(cluster.kubeconfig)})
     with steps.step("namespace and identity"):
         target.namespace(NAMESPACE)

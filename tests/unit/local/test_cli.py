@@ -8,6 +8,7 @@ import pytest
 
 from penstock_local import config, paths
 from penstock_local.cli import main
+from penstock_local.errors import LocalError
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,15 @@ def test_numbers_out_of_range_are_refused_with_the_range(flag: str, value: str, 
         main(["local", "up", f"{flag}={value}"])
     assert end.value.code == 2
     assert f"found '{value}'; expected" in capsys.readouterr().err
+
+
+def test_an_instance_type_that_cannot_be_one_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(LocalError, match=r"instance type 'p4d'; write it as EC2 does, such as p4d\.24xlarge"):
+        config.settle("new", None, config.Config(instance_type="p4d"))
+
+
+def test_the_cluster_of_the_environment_is_meant_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_CLUSTER", "mine")
+    with pytest.raises(SystemExit) as end:
+        main(["local", "status"])
+    assert end.value.code == "penstock: no cluster 'mine'; run: penstock local up"

@@ -9,7 +9,7 @@ import pytest
 from simulation import CATALOGUE, RULES, Simulation
 
 from penstock_operator import names
-from penstock_operator.cloud.catalogue import EFA, GPU, NEURON, Catalogue
+from penstock_operator.cloud.catalogue import EFA, GPU, NEURON, NEURON_CORE, Catalogue
 from penstock_operator.trainingjob.plan import plan
 
 
@@ -52,6 +52,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
         {"instanceType": "g5.xlarge", "resources": {"limits": {"memory": "16Gi"}}},
         MISFIT,
         ("[memory]: 16Gi", "13.8Gi for pods"),
+    ),
+    (
+        "more ranks than cores, of no whole device",
+        {"instanceType": "trn1.2xlarge", "slots": 2, "resources": {"limits": {NEURON_CORE: 1, NEURON: 0}}},
+        MISFIT,
+        ("workers.slots: 2 ranks are more than the 1 neuron cores",),
     ),
     (
         "more ranks than GPUs",
