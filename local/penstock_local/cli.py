@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -194,7 +195,9 @@ def _parser() -> argparse.ArgumentParser:
 def _shape(parser: argparse.ArgumentParser) -> None:
     """What is left out stays as the cluster has it."""
     parser.add_argument("--nodes", type=_nodes, help="how many (new cluster: 2); an existing cluster can grow")
-    parser.add_argument("--instance-type", metavar="TYPE", help="label of the nodes (new cluster: p4d.24xlarge)")
+    parser.add_argument(
+        "--instance-type", type=_instance_type, metavar="TYPE", help="label of the nodes (new cluster: p4d.24xlarge)"
+    )
     parser.add_argument(
         "--capacity-type", choices=("spot", "on-demand", "reserved"), help="label of the nodes (new cluster: spot)"
     )
@@ -203,6 +206,12 @@ def _shape(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, help="of the API server on 127.0.0.1 (new cluster: a free one)")
     parser.add_argument("--aws", action="store_true", help="with a fake AWS, FSx volumes and Pod Identity")
     parser.add_argument("--fast-node-failure", action="store_true", help="a silent node is noticed after 5 s instead of 40")
+
+
+def _instance_type(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", text):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a name as EC2 writes it, such as p4d.24xlarge")
+    return text
 
 
 def _nodes(text: str) -> int:

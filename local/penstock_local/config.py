@@ -62,8 +62,6 @@ def settle(name: str, kept: Config | None, asked: Config | None) -> Config:
     """
     if asked is not None and not 1 <= asked.nodes <= MOST_NODES:
         raise LocalError(f"{asked.nodes} nodes; one machine carries 1 to {MOST_NODES}")
-    if asked is not None and not re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", asked.instance_type):
-        raise LocalError(f"instance type {asked.instance_type!r}; write it as EC2 does, such as p4d.24xlarge")
     if kept is None:
         return replace(asked) if asked is not None else Config()
     if asked is None:

@@ -66,9 +66,11 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kfp_local(tmp_path: Path) -> Iterator[Path]:
+def kfp_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """kfp's local runner in this process's environment; yields the folder of its outputs."""
     printed = builtins.print
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # each step leaves its program in a folder of its own there
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "kfp"), raise_on_error=True)
     with warnings.catch_warnings():
         # kfp warns of every image without "python" in its name that it runs as a process.

@@ -188,6 +188,25 @@ def test_a_quota_is_explained_and_waited_for(space: Space) -> None:
     space.wait_phase("quota", "Complete", seconds=90)
 
 
+def test_what_fits_no_node_names_what_it_lacks_and_the_field(space: Space) -> None:
+    """In the scheduler's own words of today: the operator reads them."""
+    claim = {"name": "data", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "none"}}
+    space.run("gpus", "true", workers={"replicas": 1, "resources": {"limits": {"nvidia.com/gpu": 99}}})
+    space.run("claim", "true", workers={"replicas": 1}, volumes=[claim])
+    space.run("selector", "true", workers={"replicas": 1, "template": {"spec": {"nodeSelector": {"disk": "none"}}}})
+    space.run("launcher", "true", workers={"replicas": 1}, launcher={"resources": {"requests": {"cpu": "999"}}})
+    lacks = {
+        "gpus": ("Insufficient nvidia.com/gpu", "of nvidia.com/gpu it asks for 99 (spec.workers.resources)"),
+        "claim": ("claim none not found", "spec.volumes[data] names the claim"),
+        "selector": ("no such node", "spec.workers.template.spec.nodeSelector"),
+        "launcher": ("Insufficient cpu", "of cpu it asks for 999 (spec.launcher.resources)"),
+    }
+    for name, (column, advice) in lacks.items():
+        space.wait(f"{name} says {column}", lambda name=name, column=column: space.status(name).get("reason") == column, 30)
+        assert advice in space.condition(name, "Reconciling")["message"]
+    space.wait("each has its event", lambda: space.events().count("Unschedulable") == len(lacks), 10)
+
+
 def test_scaling_restarts_the_ring_with_the_new_size(space: Space) -> None:
     script = "if [ $OMPI_COMM_WORLD_SIZE = 3 ]; then echo size 3; else while :; do sleep 0.1; done; fi"
     space.run("grow", script)
