@@ -45,11 +45,11 @@ demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a serve
 # What has to be built comes first, by itself: beside a compiler a test's deadline means nothing. Of the tests the longest first, so
 # that none is left to run alone; three at a time, as nodes and pods are waited for more than they compute. `-o`: the Debian packages
 # are there, and what waits for that script again would start last. GOGC: a dozen API servers collect garbage less often.
-test: ## All checks and tests, three at a time
+test: ## All checks and tests, four at a time
 	$(MAKE) --jobs=2 venv venv-pipelines venv-serving prerequisites
 	$(MAKE) --jobs=2 kubernetes images
 	$(BIN)/python -m penstock_local.images build mpich-test
-	GOGC=300 $(MAKE) --jobs=3 --output-sync=target -o prerequisites test-e2e test-pipelines lint test-unit test-aws test-local test-components \
+	GOGC=300 $(MAKE) --jobs=4 --output-sync=target -o prerequisites test-e2e test-pipelines lint test-unit test-aws test-local test-components \
 	  test-api test-serving test-manifests lint-components lint-serving
 
 test-unit: venv ## Unit tests, seconds

@@ -36,10 +36,13 @@ class Cluster:
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self.kubeconfig, self.namespace = kubeconfig, namespace
         self._identity = credentials.load(str(kubeconfig))
-        self._connection = http.client.HTTPSConnection(
-            urlsplit(self._identity.server).netloc, context=self._identity.ssl_context(), timeout=20
-        )
+        self._connection = self.connection(timeout=20)
         self._used = time.monotonic()
+
+    def connection(self, *, timeout: float | None) -> http.client.HTTPSConnection:
+        """One more to the API server."""
+        server = urlsplit(self._identity.server).netloc
+        return http.client.HTTPSConnection(server, context=self._identity.ssl_context(), timeout=timeout)
 
     def close(self) -> None:
         self._connection.close()

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
+import queue
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -84,6 +88,34 @@ class Played(Cluster):
         return pod
 
     @contextmanager
+    def answered(self, answer: Callable[[Played, str, Object], None], *paths: str) -> Iterator[None]:
+        """Call `answer(cluster, path, object)` for each object under these paths, and again when it changes, in a thread with a
+        connection of its own; what it raises fails the test. On polls this process would spend more than on all else."""
+        changed: queue.SimpleQueue[tuple[str, Object]] = queue.SimpleQueue()
+
+        def run() -> None:
+            mine = Played(self.kubeconfig, self.namespace)
+            try:
+                while (change := changed.get())[0]:
+                    try:
+                        answer(mine, *change)
+                    except Refused as error:
+                        if error.status not in (404, 409):  # it changed or went in between, and that is told too
+                            raise
+            finally:
+                mine.close()
+
+        with ExitStack() as stack:
+            for path in paths:
+                stack.enter_context(Watch(self, path, changed))
+            running = stack.enter_context(ThreadPoolExecutor(1)).submit(run)
+            try:
+                yield
+            finally:
+                changed.put(("", {}))
+                running.result(10)
+
+    @contextmanager
     def played(self, play: Callable[[Played], None]) -> Iterator[None]:
         """Call `play(cluster)` again and again in a thread, with a connection of its own; what it raises fails the test."""
         over = threading.Event()
@@ -108,6 +140,40 @@ class Played(Cluster):
             finally:
                 over.set()
                 running.result(10)
+
+
+class Watch:
+    """Puts (path, object) into a queue for each object of a collection: as it is at first, and at each change of it."""
+
+    def __init__(self, cluster: Cluster, path: str, changed: queue.SimpleQueue[tuple[str, Object]]) -> None:
+        self._connection = cluster.connection(timeout=None)
+        self._path, self._target, self._changed = path, path.format(namespace=cluster.namespace), changed
+        self._over = False
+
+    def __enter__(self) -> Watch:
+        self._connection.connect()
+        self._socket = self._connection.sock
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # past TLS, whose state the reading thread uses
+        self._thread.join(10)
+        self._connection.close()
+
+    def _run(self) -> None:
+        try:
+            self._connection.request("GET", f"{self._target}?watch=true")
+            for line in self._connection.getresponse():
+                event = json.loads(line)
+                assert event.get("type") in ("ADDED", "MODIFIED", "DELETED"), event
+                if event["type"] != "DELETED":
+                    self._changed.put((self._path, event["object"]))
+        except (OSError, http.client.HTTPException):
+            if not self._over:
+                raise
 
 
 class Kubelet:

@@ -12,7 +12,7 @@ from tests.components.api_server import cluster, kubelet, plane
 from tests.components.conftest import aws, bucket, fake_aws, kfp_local, no_backoff, upload
 from tests.components.labelling_jobs import CLASSES, FAST, ROLE, team
 from tests.components.played import Kubelet, Played
-from tests.pipelines.player import Player
+from tests.pipelines.player import KINDS, Player
 from tests.pipelines.prepared import prepared_steps, step_server
 
 from penstock_components import manifest, s3
@@ -40,17 +40,24 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_executor, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
+@pytest.fixture(scope="session")
+def pictures(fake_aws: FakeAWS) -> list[dict[str, Any]]:
+    """Manifest lines of 30 images, in a bucket that no test writes to."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in fake_aws.environment().items():
+            environment.setenv(name, value)
+        fake_aws.client("s3").create_bucket(Bucket="pictures")
+        return upload("s3://pictures", 30)
+
+
 @pytest.fixture
-def parameters(cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterator[dict[str, Any]]:
+def parameters(
+    cluster: Played, aws: FakeAWS, bucket: str, team: str, pictures: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Good parameters for 30 images of three classes, and a team of three who are always right."""
     aws.control.configure(FAST)
     aws.control.forget_calls()
-    lines = upload(bucket, 30)
-    manifest.write(s3.join(bucket, "input.manifest"), lines)
-    workers = [{"id": worker, "accuracy": 1.0} for worker in ("ann", "bob", "cid")]
-    aws.control.workers(
-        team.rpartition("/")[2], workers, truth={line["source-ref"]: place % 3 for place, line in enumerate(lines)}
-    )
+    to_label(aws, s3.join(bucket, "input.manifest"), pictures, team)
     yield {
         "manifest_uri": s3.join(bucket, "input.manifest"),
         "output_uri": s3.join(bucket, "out"),
@@ -73,8 +80,16 @@ def parameters(cluster: Played, aws: FakeAWS, bucket: str, team: str) -> Iterato
 def player(cluster: Played, kubelet: Kubelet) -> Iterator[Player]:
     """Plays until the test is over."""
     playing = Player(kubelet.name)
-    with cluster.played(playing):
+    with cluster.answered(playing, *KINDS):
         yield playing
+
+
+def to_label(aws: FakeAWS, manifest_uri: str, lines: list[dict[str, Any]], team: str) -> None:
+    """A manifest of these lines, of three classes in turn, which the team knows."""
+    manifest.write(manifest_uri, lines)
+    workers = [{"id": worker, "accuracy": 1.0} for worker in ("ann", "bob", "cid")]
+    truth = {line[manifest.SOURCE]: place % 3 for place, line in enumerate(lines)}
+    aws.control.workers(team.rpartition("/")[2], workers, truth=truth)
 
 
 def label(parameters: dict[str, Any], aws: FakeAWS, name: str) -> None:

@@ -25,38 +25,46 @@ HISTORY = [
 ]
 
 
+KINDS = {
+    f"{API}/lustrevolumes": "LustreVolume",
+    f"{API}/trainingjobs": "TrainingJob",
+    "/apis/batch/v1/namespaces/{namespace}/jobs": "Job",
+    "/apis/apps/v1/namespaces/{namespace}/deployments": "Deployment",
+    PODS: "Pod",
+}
+
+
 class Player:
-    """Called again and again with the cluster. `fails`: steps whose remote part fails; `right`: the model's predictions are."""
+    """Called with each object that is new or changed. `fails`: steps whose remote part fails; `right`: the model's predictions
+    are."""
 
     def __init__(self, node: str) -> None:
         self.node = node
         self.right = True
         self.fails: set[str] = set()
-        self.made: dict[str, str] = {}  # everything ever seen: uid to "Kind name"
+        self.made: dict[str, str] = {}  # everything ever seen but pods: uid to "Kind name"
+        self._answered: set[str] = set()
+        self._addresses: dict[str, str] = {}  # of pods, by uid
 
-    def __call__(self, mine: Played) -> None:
-        for volume in self._seen(mine, f"{API}/lustrevolumes", "LustreVolume"):
-            if not volume.get("status"):
-                mine.call("PATCH", f"{API}/lustrevolumes/{volume['metadata']['name']}/status", {"status": self._linked(volume)})
-        for job in self._seen(mine, f"{API}/trainingjobs", "TrainingJob"):
-            if not job.get("status"):
-                self._train(mine, job)
-        self._seen(mine, "/apis/batch/v1/namespaces/{namespace}/jobs", "Job")
-        self._seen(mine, "/apis/apps/v1/namespaces/{namespace}/deployments", "Deployment")
-        for number, pod in enumerate(mine.all_pods(), 1):
-            if ENDPOINT in pod["metadata"].get("labels", {}):
-                self._serve(mine, pod, number)
-            elif pod["status"]["phase"] == "Pending":
-                self._predict(mine, pod)
+    def __call__(self, mine: Played, path: str, seen: Object) -> None:
+        kind, name, uid = KINDS[path], seen["metadata"]["name"], seen["metadata"]["uid"]
+        if kind != "Pod":
+            self.made[uid] = f"{kind} {name}"
+        if kind == "Pod" and ENDPOINT in seen["metadata"].get("labels", {}):
+            self._serve(mine, seen)
+        elif uid not in self._answered:
+            self._answered.add(uid)
+            match kind:
+                case "LustreVolume":
+                    mine.call("PATCH", f"{path}/{name}/status", {"status": self._linked(seen)})
+                case "TrainingJob":
+                    self._train(mine, seen)
+                case "Pod":
+                    self._predict(mine, seen)
 
     def kinds(self) -> list[str]:
         """Kinds of all that was ever made, sorted."""
         return sorted(each.partition(" ")[0] for each in self.made.values())
-
-    def _seen(self, mine: Played, path: str, kind: str) -> list[Object]:
-        found: list[Object] = mine.call("GET", path)["items"]
-        self.made |= {each["metadata"]["uid"]: f"{kind} {each['metadata']['name']}" for each in found}
-        return found
 
     def _linked(self, volume: Object) -> Object:
         bad = "training-ground" in self.fails
@@ -102,7 +110,7 @@ class Player:
                 return str(each["s3"]).rstrip("/") + inside.removeprefix(each["path"].rstrip("/"))
         raise AssertionError(f"{path} is in no repository of {volume['spec']}")
 
-    def _serve(self, mine: Played, pod: Object, number: int) -> None:
+    def _serve(self, mine: Played, pod: Object) -> None:
         name = pod["metadata"]["name"]
         if pod["metadata"].get("deletionTimestamp"):
             mine.call("DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 0})
@@ -111,7 +119,8 @@ class Player:
         elif "deploy" in self.fails:
             mine.pod_waits(pod, "InvalidImageName", "couldn't parse image name")
         elif pod["status"]["phase"] == "Pending":
-            mine.pod_runs(pod, ip=f"10.1.0.{number}")
+            address = self._addresses.setdefault(pod["metadata"]["uid"], f"10.1.0.{len(self._addresses) + 1}")
+            mine.pod_runs(pod, ip=address)
 
     def _predict(self, mine: Played, pod: Object) -> None:
         command = pod["spec"]["containers"][0]["command"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from tests.components.played import Played
-from tests.pipelines.conftest import label
+from tests.pipelines.conftest import label, to_label
 from tests.pipelines.player import API, Player, objects
 from tests.pipelines.test_end_to_end import DEPLOYMENTS, JOBS, nothing_runs, ran, read
 from tests.pipelines.test_parameters import wanted as asked
 
-from penstock_components import jobs, s3
+from penstock_components import jobs, manifest, s3
 from penstock_components.adoption import start
 from penstock_components.deployment.deploy import request as serving
 from penstock_components.errors import ComponentError
@@ -41,8 +41,10 @@ def no_labelling(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> No
 
 
 def no_picture(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
-    bucket, _ = s3.parse(parameters["manifest_uri"])
-    s3.write(f"s3://{bucket}/images/0003.png", b"no picture", "image/png")
+    lines = [dict(record.fields) for record in manifest.read(parameters["manifest_uri"])]
+    lines[3][manifest.SOURCE] = s3.join(parameters["output_uri"], "0003.png")
+    s3.write(lines[3][manifest.SOURCE], b"no picture", "image/png")
+    to_label(aws, parameters["manifest_uri"], lines, parameters["workteam_arn"])
 
 
 def no_metrics(player: Player, aws: FakeAWS, parameters: dict[str, Any]) -> None:
