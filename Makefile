@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIPELINES := .venv-pipelines
 SERVING := .venv-serving
 PIP := pip install --quiet --disable-pip-version-check
+# What mypy knows already (by content, not by place): of a fresh clone it then looks only at what changed.
+TYPES := $(or $(PENSTOCK_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/penstock)/mypy
 
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-pipelines venv-serving prerequisites demo demo-pipeline test test-unit test-api test-manifests test-aws test-components \
@@ -82,14 +84,14 @@ test-e2e: venv venv-pipelines prerequisites ## Jobs, volumes and pipelines on re
 lint: venv ## Style, types, layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --cache-dir=$(TYPES)/all
 	$(BIN)/lint-imports
 
 lint-components: venv venv-pipelines ## Types of components and pipelines
-	$(BIN)/mypy --python-executable $(PIPELINES)/bin/python components/penstock_components pipelines/penstock_pipelines
+	$(BIN)/mypy --cache-dir=$(TYPES)/components --python-executable $(PIPELINES)/bin/python components/penstock_components pipelines/penstock_pipelines
 
 lint-serving: venv venv-serving ## Types of the model server
-	$(BIN)/mypy --python-executable $(SERVING)/bin/python serving/penstock_serving
+	$(BIN)/mypy --cache-dir=$(TYPES)/serving --python-executable $(SERVING)/bin/python serving/penstock_serving
 
 format: venv ## Format the code
 	$(BIN)/ruff check --fix .

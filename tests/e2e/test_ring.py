@@ -6,6 +6,7 @@ import base64
 import threading
 
 import pytest
+import yaml
 from tests.e2e.ring_cluster import MPICH, Space
 
 from penstock_local import paths
@@ -254,7 +255,8 @@ def test_mpich_runs_in_the_same_ring_and_passes_its_exit_code_on(space: Space) -
 
 
 def test_the_digits_example_trains_with_horovod_and_reports_its_progress(space: Space) -> None:
-    space.kubectl("apply", "-f", str(paths.checkout() / "manifests/examples/digits.yaml"))
+    example = (paths.checkout() / "manifests/examples/digits.yaml").read_text()
+    space.apply(yaml.safe_load(example.replace("--epochs=20", "--epochs=12")))  # 0.97 instead of 0.99, sooner
     space.wait("progress", lambda: (space.status("digits").get("progress") or {}).get("step", 0) > 0, seconds=120)
     status = space.wait_phase("digits", "Complete", seconds=240)
     assert status["progress"]["percent"] == 100

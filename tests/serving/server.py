@@ -19,7 +19,9 @@ from tests.forked import Forked, preload
 
 from penstock_serving import __main__
 
-preload("penstock_serving.app", "torch.export", "tests.serving.server")
+# What torch.export.load imports at its first call is 1.6 s of CPU (sympy, networkx), for each server again.
+LOADING = ("torch._export.serde.serialize", "torch._functorch.aot_autograd")
+preload("penstock_serving.app", "torch.export", *LOADING, "tests.serving.server")
 
 
 class Answer(NamedTuple):

@@ -228,7 +228,8 @@ def _refused(observed: Observed, now: datetime) -> Stall | Hold | None:
     first = observed.job.condition(names.RUNNING) is None
     # A quota gives the last pod its place when another job ends; what is wrong with a pod only a new ring mends.
     waits = refusal.launcher and refusal.reason == Reason.QUOTA_EXCEEDED
-    return Stall(refusal.reason, refusal.message, give_back=first and not waits, wait=refusal.until - now)
+    own = f"; what is used counts the {len(observed.ring)} workers of this job, which wait for their launcher" if waits else ""
+    return Stall(refusal.reason, refusal.message + own, give_back=first and not waits, wait=refusal.until - now)
 
 
 def _hold(observed: Observed, verdict: Hold, now: datetime) -> Plan:

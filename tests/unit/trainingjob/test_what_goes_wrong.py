@@ -153,7 +153,7 @@ def test_a_refused_launcher_does_not_cost_the_workers() -> None:
     job.refusal = Refusal("QuotaExceeded", "pods: 2 of 2 used", job.now + timedelta(seconds=30), launcher=True)
     job.settle()
     assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
-    assert job.true(names.STALLED)
+    assert job.said(names.STALLED).startswith("pods: 2 of 2 used; what is used counts the 2 workers of this job")
 
 
 def test_a_launcher_that_is_wrong_gives_the_ring_back_until_it_is_mended() -> None:
