@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock_local import binaries, cgroups, failed, oci, paths, prerequisites, readiness, seeds, sysctls
+from penstock_local.apiserver import ApiServer, by_port
 from penstock_local.certificates import Authority
 from penstock_local.config import Config, check_name, is_free, read, settle, write
 from penstock_local.control import PROCESSES, ControlPlaneMachine
@@ -119,13 +120,13 @@ class Cluster:
                     self._addons.start_on(node)
                 node.start()
             self.kubectl("apply", "-f", str(Path(__file__).with_name("coredns.yaml")))
-            readiness.wait_nodes(self.kubectl, nodes)
+            readiness.wait_nodes(self._control.api, self.kubectl, nodes)
         if wanted.aws:
             with steps.step("fake AWS"):
-                self._addons.wait(self.kubectl, nodes, wanted.aws_port)
+                self._addons.wait(nodes, wanted.aws_port)
         self.load_images(held, steps=steps)
         with steps.step("cluster DNS"):
-            readiness.wait_dns(self.kubectl)
+            readiness.wait_dns(self._control.api, self.kubectl)
 
     def _open_port(self, config: Config, *, own: bool) -> None:
         """The API server on the host's loopback. `own`: the port is our choice, and another when somebody took it meanwhile."""
@@ -136,10 +137,10 @@ class Cluster:
         write(self.folder, config)
         self._control.forward.start_outside(config.port)
         self._control.authority.kubeconfig("admin", f"https://127.0.0.1:{config.port}", self.kubeconfig)
-        deadline = time.monotonic() + 20
+        outside, deadline = ApiServer(self._control.authority, by_port(config.port)), time.monotonic() + 20
         while True:
             try:
-                self.kubectl("get", "--raw", "/readyz")
+                outside.get("/readyz")
                 return
             except LocalError as error:
                 if time.monotonic() > deadline:
@@ -282,7 +283,7 @@ class Cluster:
         """The kubelet again; returns when the node is Ready."""
         found = self.node(node)
         found.start_kubelet()
-        readiness.wait_nodes(self.kubectl, [found])
+        readiness.wait_nodes(self._control.api, self.kubectl, [found])
 
     def link(self, node: str, *, up: bool) -> None:
         """Cut a node's network, or join it again."""

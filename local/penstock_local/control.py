@@ -6,19 +6,18 @@ It has a kube-proxy too, so that the API server reaches Services; the host reach
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from penstock_local import components
+from penstock_local.apiserver import ApiServer, by_file
 from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
-from penstock_local.errors import LocalError
 from penstock_local.files import put
 from penstock_local.forwards import Forward
 from penstock_local.namespaces import Machine
 from penstock_local.node import GATEWAY, Node, kube_proxy_config
-from penstock_local.readiness import POLL_SECONDS
+from penstock_local.readiness import wait_api
 
 AT = Endpoint(address=GATEWAY, port=6443, etcd_port=2379)
 PROCESSES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "forward")
@@ -35,6 +34,7 @@ class ControlPlaneMachine:
         self.machine = Machine(folder / "control-plane", "control-plane")
         self.forward = Forward(folder, self.machine, "forward", "api.sock", f"{AT.address}:{AT.port}")
         self.authority = authority
+        self.api = ApiServer(authority, by_file(self.forward.file))
 
     @property
     def server(self) -> str:
@@ -52,14 +52,15 @@ class ControlPlaneMachine:
             self._make_bridge()
         machine.start("etcd", components.etcd(programs, machine.folder, AT))
         machine.start("kube-apiserver", components.kube_apiserver(programs, pki, AT))
-        self._wait_ready(programs)
+        self.forward.start_inside()
+        needed = [machine.daemon(name) for name in ("etcd", "kube-apiserver")]
+        wait_api(self.api, needed, hint="; `penstock local reset` starts with empty state")
         grace = _QUICK_FAILURE if quick_failure else ()
         machine.start("kube-controller-manager", components.kube_controller_manager(programs, pki, grace))
         machine.start("kube-scheduler", components.kube_scheduler(programs, pki))
         proxy = machine.folder / "kube-proxy.yaml"
         put(proxy, json.dumps(kube_proxy_config(pki / "kube-proxy.kubeconfig", "control-plane")))
         machine.start("kube-proxy", [f"{programs}/kube-proxy", f"--config={proxy}"])
-        self.forward.start_inside()
 
     def plug(self, node: Node, nodes: Sequence[Node]) -> None:
         """A link from the bridge to the node, unless there is one, and the ways to the pods of all nodes."""
@@ -89,20 +90,3 @@ class ControlPlaneMachine:
             ["ip", "route", "add", "default", "via", "10.250.0.254", "dev", BRIDGE],
         ):
             self.machine.run(command)
-
-    def _wait_ready(self, programs: Path, *, seconds: float = 90.0) -> None:
-        config = self.authority.path("admin.kubeconfig")
-        kubectl = [f"{programs}/kubectl", f"--kubeconfig={config}", "get", "--raw", "/readyz"]
-        deadline = time.monotonic() + seconds
-        while self.machine.run(kubectl, check=False) != "ok":
-            for name in ("etcd", "kube-apiserver"):
-                if (daemon := self.machine.daemon(name)).pid() is None:
-                    raise LocalError(
-                        f"{name} ended; `penstock local reset` starts with empty state."
-                        f" The end of {daemon.log}:\n{daemon.tail()}"
-                    )
-            if time.monotonic() > deadline:
-                raise LocalError(
-                    f"kube-apiserver is not ready after {seconds:.0f} s:\n{self.machine.daemon('kube-apiserver').tail()}"
-                )
-            time.sleep(POLL_SECONDS)

@@ -12,16 +12,16 @@ import random
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from penstock_local import binaries, components, paths
+from penstock_local.apiserver import ApiServer, by_port
 from penstock_local.certificates import Authority
 from penstock_local.components import Endpoint
 from penstock_local.errors import LocalError
 from penstock_local.processes import Daemon
-from penstock_local.readiness import POLL_SECONDS, wait_crds
+from penstock_local.readiness import wait_api, wait_crds
 from penstock_local.steps import Steps
 
 READY_SECONDS = 60.0
@@ -96,16 +96,8 @@ class ControlPlane:
         Raises:
             LocalError: not within a minute, or a process ended; with the end of its log.
         """
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            answer = subprocess.run([*self._kubectl(), "get", "--raw", "/readyz"], capture_output=True, text=True)
-            if answer.stdout == "ok":
-                return
-            for name in ("etcd", "kube-apiserver"):
-                if self._daemons[name].pid() is None:
-                    raise LocalError(f"{name} ended; its log ends with:\n{self._daemons[name].tail()}")
-            time.sleep(POLL_SECONDS)
-        raise LocalError(f"kube-apiserver is not ready after {READY_SECONDS:.0f} s:\n{self._daemons['kube-apiserver'].tail()}")
+        api = ApiServer(self._authority, by_port(self._at.port))
+        wait_api(api, [self._daemons[name] for name in ("etcd", "kube-apiserver")], seconds=READY_SECONDS)
 
     def install_crds(self) -> None:
         """Penstock's own kinds, as they are in this checkout; returns when they are served."""

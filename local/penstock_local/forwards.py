@@ -15,12 +15,12 @@ class Forward:
 
     def __init__(self, folder: Path, machine: Machine, name: str, socket: str, target: str) -> None:
         self.name, self.outside = name, Daemon(folder, name)
-        self._folder, self._machine, self._socket, self._target = folder, machine, folder / socket, target
+        self._folder, self._machine, self.file, self._target = folder, machine, folder / socket, target
 
     def start_inside(self) -> None:
         if self._machine.daemon(self.name).pid() is None:
-            self._socket.unlink(missing_ok=True)
-            self._machine.start(self.name, ["socat", f"UNIX-LISTEN:{self._socket},fork", f"TCP:{self._target}"])
+            self.file.unlink(missing_ok=True)
+            self._machine.start(self.name, ["socat", f"UNIX-LISTEN:{self.file},fork", f"TCP:{self._target}"])
 
     def choose(self, port: int) -> int:
         """The port of the loopback to listen on: this one, or another when it is 0 or somebody else took it meanwhile."""
@@ -30,4 +30,4 @@ class Forward:
         """Write down the port first: once this runs nobody else can tell which it is."""
         if self.outside.pid() is None:
             listen = f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"
-            self.outside.start(["socat", listen, f"UNIX-CONNECT:{self._socket}"], environment={MARK: str(self._folder)})
+            self.outside.start(["socat", listen, f"UNIX-CONNECT:{self.file}"], environment={MARK: str(self._folder)})

@@ -1,4 +1,4 @@
-"""What is waited for: nodes that answer now, a cluster DNS that answers now, kinds that are served.
+"""What is waited for: an API server that is ready, nodes and a cluster DNS that answer now, kinds that are served.
 
 The API server's word alone is not enough after a crash or a reboot: it repeats what was true before until the kubelets report
 again. So each kubelet and each DNS pod is also asked directly, through the API server.
@@ -12,17 +12,37 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from penstock_local.apiserver import ApiServer
 from penstock_local.errors import LocalError
 from penstock_local.node import Node
+from penstock_local.processes import Daemon
 
 Kubectl = Callable[..., str]
 
 KUBELET_STARTS = 5
-POLL_SECONDS = 0.25
-"""Between two looks. Each is a kubectl, 60 ms of CPU that what is waited for wants too."""
+POLL_SECONDS = 0.1
+KUBECTL_POLL_SECONDS = 0.25
+"""Between two looks that are each a kubectl, 60 ms of CPU that what is waited for wants too."""
 
 
-def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.0) -> None:
+def wait_api(api: ApiServer, needed: Sequence[Daemon], *, hint: str = "", seconds: float = 90.0) -> None:
+    """Until the API server says that it is ready. `needed`: it and etcd; `hint`: what to do when one of them has ended.
+
+    Raises:
+        LocalError: one has ended, or the time is over; with the end of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while why := _not_ready(api):
+        for each in needed:
+            if each.pid() is None:
+                raise LocalError(f"{each.name} ended{hint}. The end of {each.log}:\n{each.tail()}")
+        if time.monotonic() > deadline:
+            log = "\n".join(each.tail() for each in needed)
+            raise LocalError(f"kube-apiserver is not ready after {seconds:.0f} s ({why}):\n{log}")
+        time.sleep(POLL_SECONDS)
+
+
+def wait_nodes(api: ApiServer, kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.0) -> None:
     """Until every node is Ready and its kubelet answers; then it has its extended resources.
 
     Raises:
@@ -32,9 +52,9 @@ def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.
     waiting = {node.name: node for node in nodes}
     starts: Counter[str] = Counter()
     while True:
-        found = {one["metadata"]["name"]: one for one in json.loads(kubectl("get", "nodes", "-o", "json"))["items"]}
+        found = {one["metadata"]["name"]: one for one in api.items("/api/v1/nodes")}
         for name, node in list(waiting.items()):
-            if is_ready(found.get(name, {})) and _answers(kubectl, f"/api/v1/nodes/{name}/proxy/healthz"):
+            if is_ready(found.get(name, {})) and _answers(api, f"/api/v1/nodes/{name}/proxy/healthz"):
                 _equip(kubectl, node, found[name])
                 del waiting[name]
             elif (daemon := node.machine.daemon("kubelet")).pid() is None:
@@ -53,14 +73,13 @@ def wait_nodes(kubectl: Kubectl, nodes: Sequence[Node], *, seconds: float = 120.
         time.sleep(POLL_SECONDS)
 
 
-def wait_dns(kubectl: Kubectl, *, seconds: float = 90.0) -> None:
+def wait_dns(api: ApiServer, kubectl: Kubectl, *, seconds: float = 90.0) -> None:
     """Until a CoreDNS pod says itself that it is ready."""
     deadline = time.monotonic() + seconds
+    pods = "/api/v1/namespaces/kube-system/pods"
     while True:
-        pods = json.loads(kubectl("-n", "kube-system", "get", "pods", "-l", "k8s-app=kube-dns", "-o", "json"))["items"]
-        for pod in pods:
-            path = f"/api/v1/namespaces/kube-system/pods/{pod['metadata']['name']}:8181/proxy/ready"
-            if is_ready(pod) and _answers(kubectl, path):
+        for pod in api.items(f"{pods}?labelSelector=k8s-app%3Dkube-dns"):
+            if is_ready(pod) and _answers(api, f"{pods}/{pod['metadata']['name']}:8181/proxy/ready"):
                 return
         if time.monotonic() > deadline:
             raise LocalError(f"cluster DNS does not answer:\n{kubectl('-n', 'kube-system', 'get', 'pods', '-o', 'wide')}")
@@ -88,7 +107,7 @@ def wait_crds(kubectl: Kubectl, *names: str, seconds: float = 60.0) -> None:
             return
         if time.monotonic() > deadline:
             raise LocalError(f"not served after {seconds:.0f} s: {', '.join(f'{name} ({why[name]})' for name in waiting)}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(KUBECTL_POLL_SECONDS)
 
 
 def is_ready(thing: Mapping[str, Any]) -> bool:
@@ -123,9 +142,17 @@ def _why_not_served(kubectl: Kubectl, crd: Mapping[str, Any] | None) -> str:
     return ""
 
 
-def _answers(kubectl: Kubectl, path: str) -> bool:
+def _not_ready(api: ApiServer) -> str:
+    """Why it is not; empty when it is."""
     try:
-        return kubectl("get", "--raw", path, "--request-timeout=2s").strip().lower() == "ok"
+        return "" if (said := api.get("/readyz")) == "ok" else said
+    except LocalError as error:
+        return str(error)
+
+
+def _answers(api: ApiServer, path: str) -> bool:
+    try:
+        return api.get(path).strip().lower() == "ok"
     except LocalError:
         return False
 

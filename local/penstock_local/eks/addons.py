@@ -8,7 +8,6 @@ The fake AWS forgets its resources when it ends (its files stay), so after a kil
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from pathlib import Path
 from string import Template
 
 from penstock_local import binaries
+from penstock_local.apiserver import ApiServer
 from penstock_local.control import AT, BRIDGE, ControlPlaneMachine
 from penstock_local.eks import AGENT_ADDRESS, AUDIENCE, AWS_ENDPOINT, AWS_PORT, REGION
 from penstock_local.errors import LocalError
@@ -71,14 +71,14 @@ class AddOns:
         data = ["--data", str(self._data / "fsx"), "--endpoint", AWS_ENDPOINT]
         node.machine.start("fsx-csi", [str(program), "--node", node.name, *data])
 
-    def wait(self, kubectl: Kubectl, nodes: Sequence[Node], port: int) -> None:
+    def wait(self, nodes: Sequence[Node], port: int) -> None:
         """Until every node's kubelet has its plugin, the fake AWS answers the host, and the agent its machine.
 
         Raises:
             LocalError: a process ended, or the time is over; with the end of its log.
         """
         deadline = time.monotonic() + _SECONDS
-        while lacking := [node for node in nodes if node.name not in _registered(kubectl)]:
+        while lacking := [node for node in nodes if node.name not in _registered(self._control.api)]:
             for node in lacking:
                 _check(node.machine.daemon("fsx-csi"), f"{DRIVER} is not registered on {node.name}", deadline)
             time.sleep(0.1)
@@ -109,9 +109,9 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-def _registered(kubectl: Kubectl) -> set[str]:
+def _registered(api: ApiServer) -> set[str]:
     """Names of the nodes whose kubelet knows the driver."""
-    found = json.loads(kubectl("get", "csinodes", "-o", "json"))["items"]
+    found = api.items("/apis/storage.k8s.io/v1/csinodes")
     return {one["metadata"]["name"] for one in found if DRIVER in [each["name"] for each in one["spec"]["drivers"] or ()]}
 
 

@@ -37,7 +37,7 @@ class Answers:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(readiness, "KUBECTL_POLL_SECONDS", 0.0)
 
 
 def test_a_kind_that_is_not_there_or_has_no_conditions_yet_is_waited_for() -> None:
