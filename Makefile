@@ -45,7 +45,7 @@ demo-pipeline: venv-pipelines prerequisites ## From unlabelled images to a serve
 	$(PIPELINES)/bin/python -m penstock_pipelines.demo
 
 # What has to be built comes first, by itself: beside a compiler a test's deadline means nothing. Of the tests the longest first, so
-# that none is left to run alone; three at a time, as nodes and pods are waited for more than they compute. `-o`: the Debian packages
+# that none is left to run alone; four at a time, as nodes and pods are waited for more than they compute. `-o`: the Debian packages
 # are there, and what waits for that script again would start last. GOGC: a dozen API servers collect garbage less often.
 test: ## All checks and tests, four at a time
 	$(MAKE) --jobs=2 venv venv-pipelines venv-serving prerequisites

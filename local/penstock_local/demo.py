@@ -191,7 +191,8 @@ def _report(target: Target, steps: Steps, moments: dict[str, float], accuracy: f
     print(f"  {'all of it':<42}{seconds:8.1f} s\n")
     config = f"export KUBECONFIG={target.kubeconfig}" if target.kubeconfig else "kubectl config current-context"
     print(f"next\n  {config}\n  kubectl -n {NAMESPACE} describe trainingjob {JOB}")
-    print(f"  kubectl -n {NAMESPACE} logs {JOB}-launcher")
+    status = (target.get("trainingjob", JOB, NAMESPACE) or {}).get("status") or {}
+    print(f"  kubectl -n {NAMESPACE} logs {(status.get('launcher') or {}).get('pod', f'{JOB}-launcher')}")
     if accuracy < REQUIRED_ACCURACY:
         raise LocalError(f"test accuracy {accuracy:.4f} is below {REQUIRED_ACCURACY}")
 

@@ -34,13 +34,16 @@ def report(cluster: Cluster) -> Page:
     well = len(memory) == len(running)
     try:
         nodes = json.loads(cluster.kubectl("get", "nodes", "-o", "json", "--request-timeout=5s"))["items"]
-        well = well and all(map(is_ready, nodes))
+        ready = sum(map(is_ready, nodes))
+        if well and ready < cluster.config.nodes:
+            well = False
+            parts.append(f"{ready} of {cluster.config.nodes} nodes are Ready; wait, or see: penstock local logs NODE/kubelet")
         parts.append(table(("NODE", "READY", "INSTANCE", "ZONE", "CAPACITY", "GPU", "EFA"), [node_row(one) for one in nodes]))
     except LocalError as error:
         well = False
         parts.append(f"the API server does not answer ({str(error).splitlines()[0]})")
     parts.append(table(("IMAGE", "NODES", "DIGEST"), image_rows({node.name: named(node) for node in cluster.nodes()})))
-    if not well:
+    if len(memory) < len(running):
         parts.append(f"something is down; this starts it again: penstock local up --name {cluster.name}")
     if cluster.config.aws:
         parts.append(f"fake AWS   {cluster.aws_environment()['AWS_ENDPOINT_URL']} from this machine, {AWS_ENDPOINT} from pods")

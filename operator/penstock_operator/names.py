@@ -89,6 +89,7 @@ class Reason:
     WAITING_FOR_WORKERS: Final = "WaitingForWorkers"
     WAITING_FOR_PREDECESSOR: Final = "WaitingForPredecessor"
     UNSCHEDULABLE: Final = "Unschedulable"
+    SCHEDULING_GATED: Final = "SchedulingGated"
     WORKERS_READY: Final = "WorkersReady"
     STARTING_LAUNCHER: Final = "StartingLauncher"
     LAUNCHER_RUNNING: Final = "LauncherRunning"

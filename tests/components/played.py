@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import queue
@@ -17,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,6 +28,8 @@ from penstock_local.certificates import Authority
 from penstock_local.controlplane import ControlPlane
 
 _NODE = "/api/v1/nodes"
+# Path and object; what broke off the watch; None: it is over.
+Change = tuple[str, Object] | Exception | None
 
 
 class Played(Cluster):
@@ -91,12 +92,14 @@ class Played(Cluster):
     def answered(self, answer: Callable[[Played, str, Object], None], *paths: str) -> Iterator[None]:
         """Call `answer(cluster, path, object)` for each object under these paths, and again when it changes, in a thread with a
         connection of its own; what it raises fails the test. On polls this process would spend more than on all else."""
-        changed: queue.SimpleQueue[tuple[str, Object]] = queue.SimpleQueue()
+        changed: queue.SimpleQueue[Change] = queue.SimpleQueue()
 
         def run() -> None:
             mine = Played(self.kubeconfig, self.namespace)
             try:
-                while (change := changed.get())[0]:
+                while (change := changed.get()) is not None:
+                    if isinstance(change, Exception):
+                        raise change
                     try:
                         answer(mine, *change)
                     except Refused as error:
@@ -112,7 +115,7 @@ class Played(Cluster):
             try:
                 yield
             finally:
-                changed.put(("", {}))
+                changed.put(None)
                 running.result(10)
 
     @contextmanager
@@ -145,7 +148,7 @@ class Played(Cluster):
 class Watch:
     """Puts (path, object) into a queue for each object of a collection: as it is at first, and at each change of it."""
 
-    def __init__(self, cluster: Cluster, path: str, changed: queue.SimpleQueue[tuple[str, Object]]) -> None:
+    def __init__(self, cluster: Cluster, path: str, changed: queue.SimpleQueue[Change]) -> None:
         self._connection = cluster.connection(timeout=None)
         self._path, self._target, self._changed = path, path.format(namespace=cluster.namespace), changed
         self._over = False
@@ -159,7 +162,8 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over = True
-        socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # past TLS, whose state the reading thread uses
+        with suppress(OSError):  # the other side has closed it
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # past TLS, whose state the reading thread uses
         self._thread.join(10)
         self._connection.close()
 
@@ -171,9 +175,10 @@ class Watch:
                 assert event.get("type") in ("ADDED", "MODIFIED", "DELETED"), event
                 if event["type"] != "DELETED":
                     self._changed.put((self._path, event["object"]))
-        except (OSError, http.client.HTTPException):
+            raise EOFError(f"the watch of {self._target} has ended")
+        except Exception as error:
             if not self._over:
-                raise
+                self._changed.put(error)
 
 
 class Kubelet:

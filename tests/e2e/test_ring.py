@@ -205,7 +205,15 @@ def test_what_fits_no_node_names_what_it_lacks_and_the_field(space: Space) -> No
     for name, (column, advice) in lacks.items():
         space.wait(f"{name} says {column}", lambda name=name, column=column: space.status(name).get("reason") == column, 30)
         assert advice in space.condition(name, "Reconciling")["message"]
-    space.wait("each has its event", lambda: space.events().count("Unschedulable") == len(lacks), 10)
+    told = [
+        "get",
+        "events",
+        "--field-selector=reason=Unschedulable",
+        "-o",
+        "custom-columns=N:.involvedObject.name",
+        "--no-headers",
+    ]
+    space.wait("each has its event", lambda: sorted(space.kubectl(*told).split()) == sorted(lacks), 10)
 
 
 def test_scaling_restarts_the_ring_with_the_new_size(space: Space) -> None:

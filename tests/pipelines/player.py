@@ -53,7 +53,6 @@ class Player:
         if kind == "Pod" and ENDPOINT in seen["metadata"].get("labels", {}):
             self._serve(mine, seen)
         elif uid not in self._answered:
-            self._answered.add(uid)
             match kind:
                 case "LustreVolume":
                     mine.call("PATCH", f"{path}/{name}/status", {"status": self._linked(seen)})
@@ -61,6 +60,7 @@ class Player:
                     self._train(mine, seen)
                 case "Pod":
                     self._predict(mine, seen)
+            self._answered.add(uid)  # not where it was refused: then it has changed, and comes again
 
     def kinds(self) -> list[str]:
         """Kinds of all that was ever made, sorted."""

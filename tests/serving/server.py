@@ -19,7 +19,8 @@ from tests.forked import Forked, preload
 
 from penstock_serving import __main__
 
-# What torch.export.load imports at its first call is 1.6 s of CPU (sympy, networkx), for each server again.
+# What torch.export.load imports at its first call is 1.6 s of CPU (sympy, networkx), for each server again. Found by comparing
+# sys.modules before and after it: these two bring nearly all that is new.
 LOADING = ("torch._export.serde.serialize", "torch._functorch.aot_autograd")
 preload("penstock_serving.app", "torch.export", *LOADING, "tests.serving.server")
 

@@ -46,6 +46,7 @@ class FakeAWS:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._clients.clear()
         self._end()
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:

@@ -20,9 +20,8 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
     made = (new.get("workers") or {}).get("current") or 0
     if made and new.get("attempt") == 1 and not (old.get("workers") or {}).get("current"):
         yield Event("Normal", EventName.CREATED_WORKERS, f"created {made} worker{'s' if made > 1 else ''}")
-    reconciling = condition(new, names.RECONCILING) or {}
-    if reconciling.get("reason") == Reason.UNSCHEDULABLE != (condition(old, names.RECONCILING) or {}).get("reason"):
-        yield Event("Warning", EventName.UNSCHEDULABLE, reconciling["message"])
+    if (lacks := _unplaced(new)) and not _unplaced(old):
+        yield Event("Warning", EventName.UNSCHEDULABLE, lacks)
     if became(names.RUNNING):
         pod = (new.get("launcher") or {}).get("pod", "")
         yield Event("Normal", EventName.RUNNING, f"all workers are Ready; mpirun runs in {pod} (kubectl logs -f {pod})")
@@ -46,3 +45,9 @@ def events(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Event]:
         yield Event("Warning", EventName.STALLED, f"{stalled['reason']}: {stalled['message']}")
     if is_true(old, names.STALLED) and not is_true(new, names.STALLED) and not is_true(new, names.COMPLETE):
         yield Event("Normal", EventName.UNSTALLED, "goes on")
+
+
+def _unplaced(status: Mapping[str, Any]) -> str:
+    """What is said of a pod without a place: of one that the job waits for, or of one that a running ring is to grow by."""
+    conditions = (condition(status, kind) for kind in (names.RECONCILING, names.WORKERS_READY))
+    return next((one["message"] for one in conditions if one and one["reason"] == Reason.UNSCHEDULABLE), "")

@@ -97,9 +97,8 @@ class _Node:
         stay = [one for one in _mappings(template.get("initContainers")) if one.get("restartPolicy") == "Always"]
         beside = [_amounts(_mapping(one.get("resources"))) for one in (*containers, *stay) if one is not worker]
         self.beside = {name: sum((one.get(name, Fraction(0)) for one in beside), Fraction(0)) for name in ("cpu", "memory")}
-        some = [name for name in kind.devices if self.asked.get(name)]
-        none = [name for name in kind.devices if name in self.asked]  # with 0
-        self.device = next(iter((*some, *none, *kind.devices)), "")
+        named = [name for name in kind.devices if name in self.asked]  # perhaps with 0, beside another one
+        self.device = next((name for name in named if self.asked[name]), next(iter(named or kind.devices), ""))
         if any(name.startswith("nvidia.com/mig-") for name in self.asked) and GPU not in self.asked:
             self.device = ""  # slices of a GPU instead of whole ones: how many, and how much of the node, is the user's to say
         total = kind.devices.get(self.device, 0)

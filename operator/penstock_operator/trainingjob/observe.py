@@ -44,6 +44,10 @@ INFRASTRUCTURE_POD_REASONS = frozenset(
 _OVER_LIMIT = re.compile(r"exceed(s|ed) (the|its) .*limit")
 
 
+# Reasons of the condition PodScheduled with which a scheduler that has looked says no.
+_NO_PLACE = ("Unschedulable", "SchedulerError")
+
+
 @dataclass(frozen=True, slots=True)
 class PodView:
     """One pod of a job. Times are aware datetimes in UTC; `exit_code` is that of the main container, once it ended."""
@@ -65,6 +69,8 @@ class PodView:
     message: str = ""
     disrupted: bool = False
     unschedulable: str = ""
+    gated: bool = False
+    """It has scheduling gates: no scheduler is to look at it yet."""
     unseen: bool = False
     """No scheduler has said anything of it."""
     waiting_reason: str = ""
@@ -306,12 +312,13 @@ def pod_view(body: Mapping[str, Any]) -> PodView:
         node=spec.get("nodeName") or "",
         host_ip=status.get("hostIP") or "",
         reason=status.get("reason") or "",
-        message=_shortened(status.get("message"), 300),
+        message=shortened(status.get("message"), 300),
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        unschedulable=_shortened(scheduled.get("message"), 1000) if scheduled.get("status") == "False" else "",
+        unschedulable=shortened(scheduled.get("message"), 2000) if scheduled.get("reason") in _NO_PLACE else "",
+        gated=scheduled.get("reason") == "SchedulingGated",
         unseen=not scheduled and not spec.get("nodeName"),
         waiting_reason=waiting.get("reason") or "",
-        waiting_message=_shortened(waiting.get("message"), 300),
+        waiting_message=shortened(waiting.get("message"), 300),
         sidecar=sidecar.get("name") or "",
         sidecar_reason=_first_waiting([sidecar]).get("reason") or "",
         running_since=parse_time(running.get("startedAt")),
@@ -360,10 +367,14 @@ def _failed_init(statuses: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {}
 
 
-def _shortened(text: str | None, limit: int) -> str:
-    """At most so many characters, cut between words."""
+def shortened(text: str | None, limit: int) -> str:
+    """At most so many characters; cut between words, unless a long one would be lost."""
     text = text or ""
-    return text if len(text) <= limit else text[: limit - 2].rsplit(maxsplit=1)[0] + " …"
+    if len(text) <= limit:
+        return text
+    whole = text[: limit - 2]
+    words = whole.rpartition(" ")[0]
+    return f"{words if len(words) > limit * 3 // 4 else whole} …"
 
 
 def _grace(seconds: int) -> timedelta:

@@ -33,7 +33,7 @@ from penstock_operator.trainingjob.policies.lifetime import (
     sooner,
     time_to_live_left,
 )
-from penstock_operator.trainingjob.policies.placement import own_scheduler, unplaced_launcher, unplaced_worker, unseen
+from penstock_operator.trainingjob.policies.placement import gated, own_scheduler, unplaced_launcher, unplaced_worker, unseen
 from penstock_operator.trainingjob.policies.predecessor import predecessor_going, waits_for_predecessor
 from penstock_operator.trainingjob.policies.startup import next_startup_check, startup_error
 from penstock_operator.trainingjob.policies.storage import storage_missing, volumes_of, zone_layer
@@ -124,21 +124,26 @@ def _build(observed: Observed, rules: Rules, now: datetime) -> Plan:
     # With every pod, not only with the first: a Secret whose write failed, or that was deleted, is made again.
     create = [*_ground(job, rules), *pods] if pods else []
     status = begin(job)
+    unplaced = None
     # A job that was not taken says so until a try succeeds: one write, not two a try.
-    if not (missing and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.RECONCILING)))):
+    if not (pods and (job.is_true(names.STALLED) or waits_for_predecessor(job.condition(names.RECONCILING)))):
         if volumes_of(spec):
             set_condition(status, job, names.STORAGE_READY, True, Reason.STORAGE_READY, "every LustreVolume is available", now)
-        _describe_workers(status, observed, missing, ready, unseen(observed, rules, now), now)
-        _describe_launcher(status, observed, now)
+        unplaced = unplaced_launcher(observed, rules, now) if ready else unplaced_worker(observed)
+        no_place = unplaced.message if unplaced else ""
+        _describe_workers(status, observed, missing, ready, no_place or unseen(observed, rules, now), now)
+        _describe_launcher(status, observed, no_place if ready else "", now)
     return Plan(
         create=tuple(create),
         remove=tuple(Removal(pod) for pod in _over(observed, spec)),
-        status=finish(status, observed),
+        status=finish(status, observed, unplaced),
         rehearse=(build_launcher(job, spec, job.attempt, ()),) if len(missing) == len(wanted) and spec.launcher.custom else (),
         again=sooner(
             _next_look(observed, rules, now, pause if ready and launcher is None else timedelta(0)),
             # Of a pod that no scheduler looks at nothing is ever told.
-            rules.startup_error if missing and own_scheduler(observed) else None,
+            rules.startup_error
+            if any(own_scheduler(observed, pod["metadata"]["labels"][names.LABEL_ROLE]) for pod in pods)
+            else None,
         ),
     )
 
@@ -170,17 +175,20 @@ def _over(observed: Observed, spec: TrainingJobSpec) -> Iterable[PodView]:
             yield pod
 
 
-def _describe_workers(status: Status, observed: Observed, missing: list[int], ready: bool, silence: str, now: datetime) -> None:
+def _describe_workers(
+    status: Status, observed: Observed, missing: list[int], ready: bool, no_place: str, now: datetime
+) -> None:
+    """`no_place`: what keeps one from a node."""
     job, ring = observed.job, observed.ring
     assert job.spec is not None
     desired = job.spec.workers.replicas
     count = sum(pod.ready for pod in ring.values() if pod.index < desired)
     if ready:
         reason, message = Reason.WORKERS_READY, f"{count} of {desired} workers are Ready"
-    elif unplaced := unplaced_worker(observed):
-        reason, message = Reason.UNSCHEDULABLE, unplaced.message
-    elif silence:
-        reason, message = Reason.UNSCHEDULABLE, silence
+    elif no_place:
+        reason, message = Reason.UNSCHEDULABLE, no_place
+    elif gates := gated(observed):
+        reason, message = Reason.SCHEDULING_GATED, gates
     elif missing:
         reason, message = Reason.CREATING_WORKERS, f"creating {len(missing)} of {desired} workers"
     else:
@@ -188,7 +196,8 @@ def _describe_workers(status: Status, observed: Observed, missing: list[int], re
     set_condition(status, job, names.WORKERS_READY, ready, reason, message, now, introduce=True)
 
 
-def _describe_launcher(status: Status, observed: Observed, now: datetime) -> None:
+def _describe_launcher(status: Status, observed: Observed, no_place: str, now: datetime) -> None:
+    """`no_place`: what keeps it from a node, with its ring in hand."""
     job, launcher = observed.job, observed.launcher
     running = launcher is not None and launcher.alive and launcher.running_since is not None
     if launcher is not None:
@@ -200,8 +209,8 @@ def _describe_launcher(status: Status, observed: Observed, now: datetime) -> Non
         set_condition(status, job, names.RECONCILING, False, Reason.SETTLED, "", now)
     else:
         waiting = condition(status, names.WORKERS_READY) or {"reason": Reason.ACCEPTED, "message": ""}
-        if unplaced := unplaced_launcher(observed):
-            waiting = {"reason": Reason.UNSCHEDULABLE, "message": f"{unplaced.message}; the workers wait for it"}
+        if no_place:
+            waiting = {"reason": Reason.UNSCHEDULABLE, "message": f"{no_place}; the workers wait for it"}
         set_condition(status, job, names.RUNNING, False, Reason.LAUNCHER_NOT_RUNNING, "", now)
         set_condition(status, job, names.RECONCILING, True, waiting["reason"], waiting["message"], now)
     set_condition(status, job, names.STALLED, False, Reason.SETTLED, "", now)
@@ -228,7 +237,7 @@ def _refused(observed: Observed, now: datetime) -> Stall | Hold | None:
     first = observed.job.condition(names.RUNNING) is None
     # A quota gives the last pod its place when another job ends; what is wrong with a pod only a new ring mends.
     waits = refusal.launcher and refusal.reason == Reason.QUOTA_EXCEEDED
-    own = f"; what is used counts the {len(observed.ring)} workers of this job, which wait for their launcher" if waits else ""
+    own = "; what is used counts the workers of this job, which wait for their launcher" if waits else ""
     return Stall(refusal.reason, refusal.message + own, give_back=first and not waits, wait=refusal.until - now)
 
 
@@ -294,8 +303,9 @@ def _finish(observed: Observed, verdict: Finish, now: datetime) -> Plan:
         status["failure"] = None
     if launcher is not None:
         status["launcher"] = {"pod": launcher.name}
-    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING, names.WORKERS_READY):
+    for kind in (names.RUNNING, names.RESTARTING, names.RECONCILING):
         set_condition(status, job, kind, False, verdict.reason, "", now)
+    set_condition(status, job, names.WORKERS_READY, False, verdict.reason, "the job is over", now)
     set_condition(
         status, job, names.COMPLETE if verdict.succeeded else names.FAILED, True, verdict.reason, verdict.message, now
     )

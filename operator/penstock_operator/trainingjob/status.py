@@ -12,7 +12,7 @@ from penstock_operator import conditions, names
 from penstock_operator.conditions import Status, condition, is_true
 from penstock_operator.names import Phase, Reason
 from penstock_operator.trainingjob.observe import Job, Observed
-from penstock_operator.trainingjob.policies.placement import unplaced_launcher, unplaced_worker
+from penstock_operator.trainingjob.policies.placement import Unplaced
 from penstock_operator.trainingjob.policies.predecessor import waits_for_predecessor
 
 
@@ -30,8 +30,9 @@ def begin(job: Job) -> Status:
     return status
 
 
-def finish(status: Status, observed: Observed) -> Status:
-    """Fill in what is derived from the rest: counts, phase, reason and the texts for columns."""
+def finish(status: Status, observed: Observed, unplaced: Unplaced | None = None) -> Status:
+    """Fill in what is derived from the rest: counts, phase, reason and the texts for columns. `unplaced`: a pod that the job
+    waits for."""
     job = observed.job
     ring = observed.ring
     desired = job.spec.workers.replicas if job.spec else 0
@@ -47,12 +48,12 @@ def finish(status: Status, observed: Observed) -> Status:
         status["progress"] = dict(observed.progress)  # the last report often comes with the end
     status["observedGeneration"] = job.generation
     status["restarts"] = {"code": 0, "infrastructure": 0} | status.get("restarts", {})
-    status["phase"], status["reason"] = _phase(status, observed)
+    status["phase"], status["reason"] = _phase(status, observed, unplaced)
     status["summary"] = _summary(status, done)
     return status
 
 
-def _phase(status: Status, observed: Observed) -> tuple[str, str]:
+def _phase(status: Status, observed: Observed, unplaced: Unplaced | None) -> tuple[str, str]:
     for kind, phase in ((names.COMPLETE, Phase.COMPLETE), (names.FAILED, Phase.FAILED), (names.SUSPENDED, Phase.SUSPENDED)):
         if is_true(status, kind):
             return phase, (condition(status, kind) or {})["reason"]
@@ -65,17 +66,18 @@ def _phase(status: Status, observed: Observed) -> tuple[str, str]:
     if storage and storage["status"] == "False":
         return Phase.WAITING_FOR_STORAGE, storage["reason"]
     if restarting and restarting["status"] == "True":
-        return Phase.RESTARTING, restarting["reason"]
-    ring = observed.ring
-    if unplaced := unplaced_worker(observed):
+        return Phase.RESTARTING, unplaced.short if unplaced else restarting["reason"]
+    if unplaced and not is_true(status, names.WORKERS_READY):
         return Phase.PENDING, unplaced.short
-    if not ring:
+    if not observed.ring:
         waits = waits_for_predecessor(condition(status, names.RECONCILING))
         return Phase.PENDING, Reason.WAITING_FOR_PREDECESSOR if waits else Reason.CREATING_WORKERS
     counts = status["workers"]
     if counts["ready"] == counts["desired"]:
-        unplaced = unplaced_launcher(observed)
         return Phase.WAITING_FOR_WORKERS, unplaced.short if unplaced else Reason.STARTING_LAUNCHER
+    held = condition(status, names.WORKERS_READY)
+    if held and held["reason"] == Reason.SCHEDULING_GATED:
+        return Phase.PENDING, Reason.SCHEDULING_GATED
     return Phase.WAITING_FOR_WORKERS, f"{counts['ready']}/{counts['desired']}"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from penstock_local import config, paths
+from penstock_local import config, paths, status
 from penstock_local.cli import main
 
 
@@ -64,3 +65,15 @@ def test_the_cluster_of_the_environment_is_meant_where_none_is_named(monkeypatch
     with pytest.raises(SystemExit) as end:
         main(["local", "status"])
     assert end.value.code == "penstock: no cluster 'mine'; run: penstock local up"
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_status_ends_with_1_when_something_is_down(
+    well: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write(paths.state() / "penstock", config.Config())
+    monkeypatch.setattr(status, "report", lambda cluster: status.Page("the page", well))
+    with nullcontext() if well else pytest.raises(SystemExit) as end:
+        main(["local", "status"])
+    assert well or end.value.code == 1
+    assert capsys.readouterr().out == "the page\n"

@@ -9,6 +9,7 @@ import pytest
 from simulation import OPEN_MPI_EXIT_7, Simulation
 
 from penstock_operator import names
+from penstock_operator.trainingjob.events import events
 from penstock_operator.trainingjob.observe import Refusal
 
 
@@ -153,7 +154,10 @@ def test_a_refused_launcher_does_not_cost_the_workers() -> None:
     job.refusal = Refusal("QuotaExceeded", "pods: 2 of 2 used", job.now + timedelta(seconds=30), launcher=True)
     job.settle()
     assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
-    assert job.said(names.STALLED).startswith("pods: 2 of 2 used; what is used counts the 2 workers of this job")
+    assert job.said(names.STALLED).startswith("pods: 2 of 2 used; what is used counts the workers of this job")
+    told = dict(job.status)
+    job.later(31)
+    assert list(events(told, job.plan().status or {})) == []  # it is tried again, and nothing goes on before that succeeds
 
 
 def test_a_launcher_that_is_wrong_gives_the_ring_back_until_it_is_mended() -> None:
@@ -286,6 +290,22 @@ def test_a_container_beside_the_worker_that_does_not_start_is_named(reasons: tup
         messages.add(job.said(names.STALLED))
     [message] = messages
     assert f"{said}; the worker's own is called 'worker' in workers.template" in message
+
+
+def test_a_launcher_out_of_memory_is_told_as_that() -> None:
+    job = Simulation(runPolicy={"maxRestarts": 0}).started()
+    job.ended("digits-launcher", 137, exit_reason="OOMKilled")
+    job.settle()
+    assert job.said(names.FAILED).startswith("launcher digits-launcher ran out of memory; raise spec.launcher.resources")
+
+
+def test_an_image_without_a_shell_fails_the_job_at_once() -> None:
+    job = Simulation()
+    job.settle()
+    job.ended("digits-worker-0", 1, "exec /etc/penstock/ring/worker: no such file or directory")
+    job.settle()
+    assert job.why(names.FAILED) == "ContainerStartFailed"
+    assert "the image needs sshd, bash" in job.said(names.FAILED)
 
 
 def test_an_image_without_sshd_fails_the_job_at_once() -> None:

@@ -81,6 +81,9 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
             f"{launcher.name} could not start: {first_line(text)}; does the image hold mpirun?",
             failure,
         )
+    if launcher.exit_reason == "OOMKilled":  # no rank runs in it
+        more = "raise spec.launcher.resources.limits.memory"
+        return Restart("code", Reason.PROGRAM_FAILED, f"launcher {launcher.name} ran out of memory; {more}", failure)
     culprit = culprit_of(text)
     named = bool(culprit) and culprit.get("signal") not in _KILLED_SIGNALS and culprit.get("code") not in _KILLED_CODES
     if lost := _lost_worker(observed, launcher):  # whatever the ranks said: they fail when a peer is gone

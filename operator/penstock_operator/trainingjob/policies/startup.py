@@ -90,11 +90,9 @@ def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
             f"{pod.name} cannot pull image {image!r}: check the name, the tag and imagePullSecrets{detail}",
         )
     if pod.waiting_reason in _CONFIG:
-        return (
-            Reason.CONTAINER_CONFIG_FAILED,
-            f"{pod.name} cannot be configured: {pod.waiting_message or 'the kubelet does not say why'}; env, envFrom and "
-            "volumes name ConfigMaps, Secrets and their keys, and the image's user must not be root",
-        )
+        what = "the image's user must not be root" if "runAsNonRoot" in pod.waiting_message else "see spec.env and spec.envFrom"
+        words = pod.waiting_message or "the kubelet does not say why"
+        return Reason.CONTAINER_CONFIG_FAILED, f"{pod.name} cannot be configured: {words}; {what}"
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
     return None
@@ -132,7 +130,7 @@ def next_startup_check(observed: Observed, rules: Rules, now: datetime) -> float
     moments = [pod.unprepared_since for pod in pods if pod.unprepared_since and not pod.ended]
     if observed.launcher is None:
         moments += [pod.running_since for pod in pods if pod.running_since and not pod.ready]
-    if own_scheduler(observed):
-        moments += [pod.created for pod in pods if pod.created and pod.unseen and now - pod.created < rules.startup_error]
+    silent = (pod for pod in pods if pod.unseen and own_scheduler(observed, pod.role))
+    moments += [pod.created for pod in silent if pod.created and now - pod.created < rules.startup_error]
     waits = [(moment + rules.startup_error - now).total_seconds() for moment in moments]
     return max(0.1, min(wait for wait in waits)) if waits else None

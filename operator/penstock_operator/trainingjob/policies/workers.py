@@ -63,7 +63,8 @@ def _judge(pod: PodView) -> Verdict:
         return Restart(
             "infrastructure", Reason.WORKER_LOST, f"worker {where} was lost: {pod.reason or pod.message or 'deleted'}", failure
         )
-    if pod.exit_reason in ("StartError", "ContainerCannotRun") or pod.exit_code in (126, 127):
+    nothing_to_run = pod.exit_message.startswith("exec ") and "no such file or directory" in pod.exit_message
+    if pod.exit_reason in ("StartError", "ContainerCannotRun") or pod.exit_code in (126, 127) or nothing_to_run:
         why = pod.exit_message.strip().splitlines()[-1:] or [pod.exit_reason]
         return Finish(
             False,
