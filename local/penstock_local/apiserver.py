@@ -30,14 +30,16 @@ class ApiServer:
         Raises:
             LocalError: it does not answer within 5 s, or not with success; the message has its words.
         """
-        connection = http.client.HTTPSConnection(_NAME, timeout=SECONDS)
+        connection, tls = http.client.HTTPSConnection(_NAME, timeout=SECONDS), self._tls()
         try:
-            plain = self._dial()
-            plain.settimeout(SECONDS)
-            connection.sock = self._tls().wrap_socket(plain, server_hostname=_NAME)
+            with self._dial() as plain:
+                plain.settimeout(SECONDS)
+                # wrap_socket would leave a socket that was reset meanwhile open (it fails before its own clean-up begins).
+                plain.getpeername()
+                connection.sock = tls.wrap_socket(plain, server_hostname=_NAME)
             connection.request("GET", path)
-            answer = connection.getresponse()
-            text = answer.read().decode()
+            with connection.getresponse() as answer:
+                text = answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
             raise LocalError(f"the API server does not answer: {error or type(error).__name__}") from error
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from itertools import pairwise
@@ -107,6 +108,7 @@ def test_following_an_object_that_does_not_change_gives_the_caller_its_clock(kub
     assert all(0.5 < later - earlier < 5 for earlier, later in pairwise(times))
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 def test_following_goes_on_after_the_api_server_was_away(kube: Kube, plane: ControlPlane) -> None:
     kube.create(config_map("one", a="0"))
     seen: list[str] = []
@@ -125,6 +127,7 @@ def test_following_goes_on_after_the_api_server_was_away(kube: Kube, plane: Cont
         plane.wait_ready()
         kube.patch("v1", "ConfigMap", "one", {"data": {"a": "1"}})
         following.result(60)
+    gc.collect()  # ssl itself leaves a socket open that is reset just before its handshake; it would be told in another test
 
 
 def test_a_log_is_followed_through_cuts_without_a_line_twice_or_lost(kube: Kube, cluster: Played, kubelet: Kubelet) -> None:
