@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -137,16 +136,11 @@ class Cluster:
         write(self.folder, config)
         self._control.forward.start_outside(config.port)
         self._control.authority.kubeconfig("admin", f"https://127.0.0.1:{config.port}", self.kubeconfig)
-        outside, deadline = ApiServer(self._control.authority, by_port(config.port)), time.monotonic() + 20
-        while True:
-            try:
-                outside.get("/readyz")
-                return
-            except LocalError as error:
-                if time.monotonic() > deadline:
-                    log = self._control.forward.outside.tail()
-                    raise LocalError(f"no way to the API server from the host: {error}\n{log}") from error
-            time.sleep(0.05)
+        outside = ApiServer(self._control.authority, by_port(config.port))
+        try:
+            readiness.wait_api(outside, [self._control.forward.outside], seconds=20.0)
+        except LocalError as error:
+            raise LocalError(f"no way to the API server from the host: {error}") from error
 
     def _seed(self, nodes: list[Node], images: Mapping[str, Archive], steps: Steps) -> None:
         new = [node for node in nodes if not (node.machine.folder / "containerd").exists()]

@@ -154,6 +154,7 @@ def test_a_refused_launcher_does_not_cost_the_workers() -> None:
     job.refusal = Refusal("QuotaExceeded", "pods: 2 of 2 used", job.now + timedelta(seconds=30), launcher=True)
     job.settle()
     assert set(job.pods) == {"digits-worker-0", "digits-worker-1"}
+    assert job.true(names.STALLED)
     assert job.said(names.STALLED).startswith("pods: 2 of 2 used; what is used counts the workers of this job")
     told = dict(job.status)
     job.later(31)
@@ -299,22 +300,20 @@ def test_a_launcher_out_of_memory_is_told_as_that() -> None:
     assert job.said(names.FAILED).startswith("launcher digits-launcher ran out of memory; raise spec.launcher.resources")
 
 
-def test_an_image_without_a_shell_fails_the_job_at_once() -> None:
+@pytest.mark.parametrize(
+    ("code", "words", "said"),
+    [
+        (1, "exec /etc/penstock/ring/worker: no such file or directory", "the image needs sshd, bash"),
+        (127, "penstock: the image has no sshd (package openssh-server); a worker needs it", "no sshd"),
+    ],
+)
+def test_an_image_without_a_shell_or_sshd_fails_the_job_at_once(code: int, words: str, said: str) -> None:
     job = Simulation()
     job.settle()
-    job.ended("digits-worker-0", 1, "exec /etc/penstock/ring/worker: no such file or directory")
+    job.ended("digits-worker-0", code, words)
     job.settle()
     assert job.why(names.FAILED) == "ContainerStartFailed"
-    assert "the image needs sshd, bash" in job.said(names.FAILED)
-
-
-def test_an_image_without_sshd_fails_the_job_at_once() -> None:
-    job = Simulation()
-    job.settle()
-    job.ended("digits-worker-0", 127, "penstock: the image has no sshd (package openssh-server); a worker needs it")
-    job.settle()
-    assert job.why(names.FAILED) == "ContainerStartFailed"
-    assert "no sshd" in job.said(names.FAILED)
+    assert said in job.said(names.FAILED)
 
 
 def test_a_refused_pod_gives_back_what_was_made_and_is_asked_for_again_later() -> None:
