@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -315,9 +315,20 @@ class Kubelet:
 
 @contextmanager
 def in_background(work: Callable[[], Any]) -> Iterator[Future[Any]]:
-    """Run `work` in a thread; its future. The thread is joined on the way out."""
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(work)
+    """Run `work` in a thread; its future. It must be over soon after the block. When the block fails it is left behind: it may
+    wait for hours for what comes no more, and a test that waited with it would never tell what failed."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    yield future
+    wait([future], 30)
+    assert future.done(), "the block is over, the work in the background is not"
 
 
 @contextmanager

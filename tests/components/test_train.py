@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.api.cluster import until
+from tests.api.cluster import JOBS, until
 from tests.components.conftest import example
 from tests.components.played import Kubelet, Played, as_process, complete, in_background
 from tests.components.training_jobs import export, failed, report, the_job, true, wanted
@@ -141,12 +141,12 @@ def test_a_failure_names_rank_pod_exit_code_and_the_last_lines(cluster: Played, 
 def test_a_step_that_is_run_again_after_a_failure_trains_anew(cluster: Played, bucket: str) -> None:
     with in_background(lambda: training.train(wanted(cluster, bucket))) as step:
         name = the_job(cluster)
-        before = cluster.job(name)["metadata"]["uid"]
+        before = cluster.job(name)
         cluster.training_status(name, **failed())
         with pytest.raises(ComponentError, match="ProgramFailed"):
             step.result(30)
     with in_background(lambda: training.train(wanted(cluster, bucket))) as step:
-        until(lambda: cluster.jobs() and cluster.job(name)["metadata"]["uid"] != before, cluster.jobs)
+        until(lambda: (cluster.find(f"{JOBS}/{name}") or before)["metadata"]["uid"] != before["metadata"]["uid"], cluster.jobs)
         export(f"{bucket}/model")
         cluster.training_status(name, **complete())
         assert step.result(30).job_name == name
