@@ -176,6 +176,7 @@ def test_a_worker_out_of_memory_is_the_programs_fault() -> None:
     job.ended("digits-worker-0", 137, exit_reason="OOMKilled")
     job.settle()
     assert job.why(names.FAILED) == "WorkerFailed"
+    assert "(OOMKilled); raise spec.workers.resources.limits.memory" in job.said(names.FAILED)
     assert job.status["failure"]["reason"] == "OOMKilled"
 
 

@@ -74,12 +74,10 @@ def _judge(pod: PodView) -> Verdict:
         )
     if pod.exit_code in (137, 143) and pod.exit_reason != "OOMKilled":
         return Restart("infrastructure", Reason.WORKER_LOST, f"worker {where} was killed (exit code {pod.exit_code})", failure)
-    return Restart(
-        "code",
-        Reason.WORKER_FAILED,
-        f"worker {where} ended with exit code {pod.exit_code} ({pod.exit_reason or 'Error'})",
-        failure,
-    )
+    how = f"ended with exit code {pod.exit_code} ({pod.exit_reason or 'Error'})"
+    if pod.exit_reason == "OOMKilled":
+        how += "; raise spec.workers.resources.limits.memory"
+    return Restart("code", Reason.WORKER_FAILED, f"worker {where} {how}", failure)
 
 
 def resized(observed: Observed) -> Verdict | None:
