@@ -64,6 +64,24 @@ def train(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
+def refused(*given: tuple[Path, list[str]], out: Path) -> list[str]:
+    """Train on each data in turn, with its options, in one process: torch takes two seconds to import. What each was told."""
+    code = f"""
+import contextlib, io, json, sys; sys.path.insert(0, {str(PROGRAM.parent)!r})
+import train_images
+for sys.argv[1:] in {[[f"--data={data}", f"--out={out}", "--alone", *options] for data, options in given]!r}:
+    with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(sys.stderr):
+        code = train_images.main()
+    print(json.dumps([code, told.getvalue()]))
+"""
+    ended = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr
+    answers = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [code for code, _ in answers] == [2] * len(given), answers
+    assert not out.exists()
+    return [told for _, told in answers]
+
+
 @pytest.fixture(scope="module")
 def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a model after 8 epochs, and what the program printed."""
@@ -112,7 +130,6 @@ assert first != second
 
 
 def test_data_that_cannot_be_used_is_named_and_leaves_no_model(digits: Path, tmp_path: Path) -> None:
-    (tmp_path / "data" / "train").mkdir(parents=True)
     cases = [
         ({}, "dataset.json does not tell the classes"),
         ({"dataset.json": b'{"classes": ["a", "b"]}'}, "dataset.json does not tell the classes and the counts"),
@@ -123,12 +140,16 @@ def test_data_that_cannot_be_used_is_named_and_leaves_no_model(digits: Path, tmp
         ({"train/shard-0.tar": (digits / "train" / "shard-0.tar").read_bytes()[:5000]}, "shard-0.tar"),
         ({"train/shard-0.tar": (digits / "train" / "shard-0.tar").read_bytes()}, "dataset.json tells 2 classes"),
     ]
-    for files, message in cases:
-        for name, content in files.items():
-            (tmp_path / "data" / name).write_bytes(content)
-        ended = train(tmp_path / "data", tmp_path / "model", "--wait-seconds=0")
-        assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
-    assert not (tmp_path / "model").exists()
+    folders, there = [], {}
+    for number, (files, _) in enumerate(cases):
+        there |= files
+        folders.append(tmp_path / f"data-{number}")
+        (folders[-1] / "train").mkdir(parents=True)
+        for name, content in there.items():
+            (folders[-1] / name).write_bytes(content)
+    answers = refused(*((folder, ["--wait-seconds=0"]) for folder in folders), out=tmp_path / "model")
+    for (_, message), answer in zip(cases, answers, strict=True):
+        assert message in answer
 
 
 def copied(digits: Path, to: Path, *files: str) -> Path:
@@ -139,14 +160,12 @@ def copied(digits: Path, to: Path, *files: str) -> Path:
 
 
 def test_fewer_or_more_samples_than_were_counted_are_not_trained_on(digits: Path, tmp_path: Path) -> None:
-    data = copied(digits, tmp_path / "data", "dataset.json", "train/shard-0.tar", "validation/s.tar")
-    ended = train(data, tmp_path / "model", "--wait-seconds=1")
-    assert (ended.returncode, "train holds 200 samples in 1 shards, dataset.json tells 400" in ended.stderr) == (2, True)
-    copied(digits, data, "train/shard-1.tar")
-    shutil.copyfile(digits / "test" / "s.tar", data / "train" / "t.tar")
-    ended = train(data, tmp_path / "model")
-    assert (ended.returncode, "train holds 500 samples, dataset.json tells 400" in ended.stderr) == (2, True)
-    assert not (tmp_path / "model").exists()
+    fewer = copied(digits, tmp_path / "fewer", "dataset.json", "train/shard-0.tar", "validation/s.tar")
+    more = copied(digits, tmp_path / "more", "dataset.json", "train/shard-0.tar", "train/shard-1.tar", "validation/s.tar")
+    shutil.copyfile(digits / "test" / "s.tar", more / "train" / "t.tar")
+    told = refused((fewer, ["--wait-seconds=1"]), (more, []), out=tmp_path / "model")
+    assert "train holds 200 samples in 1 shards, dataset.json tells 400" in told[0]
+    assert "train holds 500 samples, dataset.json tells 400" in told[1]
 
 
 def test_a_shard_that_comes_late_is_waited_for(digits: Path, tmp_path: Path) -> None:

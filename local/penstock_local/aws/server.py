@@ -48,8 +48,8 @@ class _Dispatcher(DomainDispatcherApplication):
 
 
 def _application(service: Any) -> Any:
-    """moto's Flask application of a service without a fifth of its time: in debug mode, moto's choice, Flask makes a class at each
-    request, for a warning about forms; and headers for browsers, which AWS sends where a bucket's rules say so."""
+    """moto's Flask application of a service without a fifth of its time: in debug mode, moto's choice, Flask makes a class at
+    each request, for a warning about forms; and headers for browsers AWS sends only where a bucket's rules say so."""
     application = create_backend_app(service)
     application.debug, application.config["PROPAGATE_EXCEPTIONS"] = False, True
     application.after_request_funcs.clear()
