@@ -122,7 +122,8 @@ def test_the_kubelets_words_about_a_pod_without_its_volumes_are_in_the_status(cl
     placed, unprepared = {"type": "PodScheduled", "status": "True"}, {"type": "PodReadyToStartContainers", "status": "False"}
     status = {"conditions": [placed | since, unprepared | since]}
     cluster.call("PATCH", f"{PODS}/{pod['metadata']['name']}/status", {"status": status})
-    until(lambda: 'volume "settings" : configmap "nosuch" not found; see' in cluster.stalled("digits"), operator.log)
+    told = 'volume "settings" : configmap "nosuch" not found; see spec.volumes[settings].configMap'
+    until(lambda: told in cluster.stalled("digits"), operator.log)
 
 
 def test_a_network_policy_that_the_deleted_job_leaves_behind_is_waited_for(cluster: Cluster, operator: Operator) -> None:

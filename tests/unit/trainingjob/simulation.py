@@ -51,6 +51,7 @@ class Simulation:
         self.cut_short: list[str] = []
         """Launchers that were still in their grace, or knew of no end, when the next one was made: it kills their ranks."""
         self.refusal: Refusal | None = None
+        self.warning = ""
         self.progress: dict[str, Any] | None = None
         self.volume: dict[str, Any] | None = None
         """The LustreVolume `data` as the API server shows it."""
@@ -98,7 +99,10 @@ class Simulation:
     def observed(self) -> Observed:
         views = tuple(self.view(name) for name in self.pods)
         storage = {"data": storage_from(self.volume)} if self.volume else {}
-        return Observed(job=job_from(self.body), pods=views, refusal=self.refusal, progress=self.progress, storage=storage)
+        job = job_from(self.body)
+        return Observed(
+            job=job, pods=views, refusal=self.refusal, progress=self.progress, storage=storage, warning=self.warning
+        )
 
     def plan(self) -> Plan:
         return plan(self.observed(), RULES, self.now)

@@ -126,13 +126,36 @@ def test_a_node_whose_clock_is_ahead_delays_no_verdict() -> None:
     assert again <= timedelta(seconds=3)
 
 
-def test_a_pod_without_its_volumes_is_told_but_not_failed() -> None:
-    job = Simulation()
+def without_its_volumes(job: Simulation) -> None:
     job.settle()
     placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}
     unprepared = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05Z"}
     job.waiting("digits-worker-1", "ContainerCreating")
     job.pods["digits-worker-1"]["status"]["conditions"] = [placed, unprepared]
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ('configmap "settings" not found', "spec.volumes[settings].configMap"),
+        ('secret "keys" not found', "spec.volumes[keys].secret"),
+        ("timed out waiting for the condition", "kubectl describe pod digits-worker-1"),
+    ],
+)
+def test_a_volume_whose_source_is_missing_is_named_by_its_field(words: str, field: str) -> None:
+    settings = {"name": "settings", "mountPath": "/settings", "configMap": {"name": "settings"}}
+    keys = {"name": "keys", "mountPath": "/keys", "secret": {"secretName": "keys"}}
+    job = Simulation(volumes=[settings, keys])
+    job.warning = f'MountVolume.SetUp failed for volume "x" : {words}'
+    without_its_volumes(job)
+    job.later(21)
+    job.settle()
+    assert job.said(names.STALLED).endswith(f"{words}; see {field}")
+
+
+def test_a_pod_without_its_volumes_is_told_but_not_failed() -> None:
+    job = Simulation()
+    without_its_volumes(job)
     assert job.plan().again == timedelta(seconds=20)
     job.later(21)
     job.settle()
@@ -245,13 +268,29 @@ def test_an_image_that_was_good_once_is_waited_for() -> None:
     assert not job.true(names.FAILED)
 
 
-def test_a_missing_config_map_is_named() -> None:
-    job = Simulation()
+SECRET_FIELDS = "spec.env[TOKEN].valueFrom.secretKeyRef, spec.envFrom[0].secretRef"
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ('configmap "settings" not found', "see spec.envFrom[1].configMapRef"),
+        ('secret "settings" not found', f"see {SECRET_FIELDS}"),
+        ("couldn't find key token in Secret default/settings", f"see {SECRET_FIELDS}"),
+        ('secret "of-the-template" not found', "see spec.env and spec.envFrom"),
+    ],
+)
+def test_a_missing_secret_or_config_map_is_named_with_the_fields_that_refer_to_it(words: str, fields: str) -> None:
+    key = {"secretKeyRef": {"name": "settings", "key": "token"}}
+    job = Simulation(
+        env=[{"name": "TOKEN", "valueFrom": key}, {"name": "PLAIN", "value": "settings"}],
+        envFrom=[{"secretRef": {"name": "settings"}}, {"configMapRef": {"name": "settings"}}],
+    )
     job.settle()
-    job.waiting("digits-worker-1", "CreateContainerConfigError", 'configmap "settings" not found')
+    job.waiting("digits-worker-1", "CreateContainerConfigError", words)
     job.settle()
     assert job.why(names.STALLED) == "ContainerConfigFailed"
-    assert 'configmap "settings" not found' in job.said(names.STALLED)
+    assert job.said(names.STALLED).endswith(f"{words}; {fields}")
 
 
 def test_a_worker_that_never_answers_stalls_and_then_fails_the_job() -> None:

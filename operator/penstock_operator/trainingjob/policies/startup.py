@@ -7,9 +7,12 @@ registry or the node will come back.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from penstock_operator import names
+from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.conditions import parse_time
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
@@ -26,6 +29,9 @@ _IMAGE = {
 }
 _CONFIG = {"CreateContainerConfigError"}
 _START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
+# secret "creds" not found; couldn't find key token in ConfigMap team-a/settings. Source: kubelet, makeEnvironmentVariables.
+_MISSING = re.compile(r'\b(?P<kind>secret|configmap) (?:"(?P<name>[^"]+)"|[^\s/]+/(?P<of_key>\S+))', re.IGNORECASE)
+_REFERENCES = {"secret": ("secretKeyRef", "secretRef"), "configmap": ("configMapKeyRef", "configMapRef")}
 # A mount that hangs is told by the kubelet only when it times out, minutes later.
 _ASK_AGAIN = timedelta(seconds=30)
 
@@ -34,7 +40,7 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     """The first pod that cannot start, if any."""
     job = observed.job
     for pod in _starting(observed):
-        found = _waiting(pod, job.spec.image if job.spec else "")
+        found = _waiting(pod, job.spec)
         if found is None:
             continue
         reason, message = found
@@ -70,10 +76,12 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     why = (
         "a Secret, ConfigMap or claim of spec.volumes may be missing or cannot be mounted" if mounts else "the node may be slow"
     )
+    spec, words = observed.job.spec, observed.warning or why
+    fields = ", ".join(_referring(spec, words) if spec else ()) or f"kubectl describe pod {pod.name}"
     return Stall(
         Reason.POD_NOT_PREPARED,
         f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: "
-        f"{observed.warning or why}; see kubectl describe pod {pod.name}",
+        f"{words}; see {fields}",
         wait=_ASK_AGAIN,
     )
 
@@ -82,20 +90,43 @@ def _starting(observed: Observed) -> list[PodView]:
     return [*observed.members, *([observed.launcher] if observed.launcher and observed.launcher.alive else [])]
 
 
-def _waiting(pod: PodView, image: str) -> tuple[str, str] | None:
+def _waiting(pod: PodView, spec: TrainingJobSpec | None) -> tuple[str, str] | None:
     detail = f" ({pod.waiting_message})" if pod.waiting_message else ""
     if pod.waiting_reason in _IMAGE:
+        image = repr(spec.image) if spec else ""
         return (
             Reason.IMAGE_PULL_FAILED,
-            f"{pod.name} cannot pull image {image!r}: check the name, the tag and imagePullSecrets{detail}",
+            f"{pod.name} cannot pull image {image}: check the name, the tag and imagePullSecrets{detail}",
         )
     if pod.waiting_reason in _CONFIG:
-        what = "the image's user must not be root" if "runAsNonRoot" in pod.waiting_message else "see spec.env and spec.envFrom"
         words = pod.waiting_message or "the kubelet does not say why"
+        fields = ", ".join(_referring(spec, words)) if spec else ""
+        what = (
+            "the image's user must not be root" if "runAsNonRoot" in words else f"see {fields or 'spec.env and spec.envFrom'}"
+        )
         return Reason.CONTAINER_CONFIG_FAILED, f"{pod.name} cannot be configured: {words}; {what}"
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
     return None
+
+
+def _referring(spec: TrainingJobSpec, words: str) -> Iterator[str]:
+    """Fields that refer to the Secret or ConfigMap which the kubelet misses, by its words."""
+    missing = _MISSING.search(words)
+    if missing is None:
+        return
+    name, (of_key, of_all) = missing["name"] or missing["of_key"], _REFERENCES[missing["kind"].lower()]
+
+    def is_it(reference: object) -> bool:
+        return isinstance(reference, Mapping) and reference.get("name") == name
+
+    yield from (f"spec.env[{one.name}].valueFrom.{of_key}" for one in spec.env if is_it((one.value_from or {}).get(of_key)))
+    yield from (f"spec.envFrom[{index}].{of_all}" for index, one in enumerate(spec.env_from) if is_it(one.get(of_all)))
+    for volume in spec.volumes:
+        if missing["kind"].lower() == "secret" and (volume.secret or {}).get("secretName") == name:
+            yield f"spec.volumes[{volume.name}].secret"
+        elif missing["kind"].lower() == "configmap" and is_it(volume.config_map):
+            yield f"spec.volumes[{volume.name}].configMap"
 
 
 def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
