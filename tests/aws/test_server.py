@@ -153,3 +153,9 @@ def test_what_is_not_there_is_told_in_the_protocol_of_the_caller(aws: FakeAWS, f
         assert (error["Code"], error["status"]) == ("NotImplemented", 501)
         assert error["Message"].startswith(call)
         assert error["Message"].endswith("is not in this fake AWS")
+
+
+def test_a_browser_is_let_in_by_a_buckets_rules_alone(aws: FakeAWS) -> None:
+    from_a_page = urllib.request.Request(f"{aws.endpoint}/", headers={"Origin": "https://example.com"})
+    with urllib.request.urlopen(from_a_page, timeout=5) as answer:
+        assert "Access-Control-Allow-Origin" not in answer.headers

@@ -41,8 +41,10 @@ def unpullable(target: Target, request: pytest.FixtureRequest) -> Iterator[Futur
         return
     with ThreadPoolExecutor(1) as pool:
         space = Space(target)
-        yield pool.submit(an_image_that_cannot_be_pulled, space)
-    space.drop()
+        try:
+            yield pool.submit(an_image_that_cannot_be_pulled, space)
+        finally:
+            space.drop()
 
 
 def test_every_rank_runs_on_its_worker_and_only_the_launcher_stays(space: Space) -> None:
@@ -278,7 +280,7 @@ def test_mpich_runs_in_the_same_ring_and_passes_its_exit_code_on(space: Space) -
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_nothing_stays(unpullable: Future[None]) -> None:
-    unpullable.result(90)
+    unpullable.result()  # its own waits have their limits
 
 
 def test_the_digits_example_trains_with_horovod_and_reports_its_progress(space: Space) -> None:

@@ -38,6 +38,16 @@ BAD: list[tuple[str, Object, tuple[str, ...]]] = [
     ("an unknown field", job(gpus=8), ('unknown field "spec.gpus"',)),
     ("a misspelt field deep inside", job(workers={"replica": 2}), ('unknown field "spec.workers.replica"',)),
     ("a misspelt field in runPolicy", job(runPolicy={"maxRestart": 1}), ('unknown field "spec.runPolicy.maxRestart"',)),
+    (
+        "a memory limit without its unit",
+        job(workers={"resources": {"limits": {"memory": 256}}}),
+        ("spec.workers.resources.limits: ", "memory of less than 16Mi"),
+    ),
+    (
+        "a memory limit in thousandths of a byte",
+        job(launcher={"resources": {"limits": {"memory": "256m"}}}),
+        ("spec.launcher.resources.limits: ", "memory of less than 16Mi"),
+    ),
     ("no image", {**job(), "spec": {"command": ["a"]}}, ("spec.image: Required value",)),
     ("no command", {**job(), "spec": {"image": "a"}}, ("spec.command: Required value",)),
     ("no spec", {key: value for key, value in job().items() if key != "spec"}, ("spec: Required value",)),

@@ -69,7 +69,8 @@ def refused(*given: tuple[Path, list[str]], out: Path) -> list[str]:
     code = f"""
 import contextlib, io, json, sys; sys.path.insert(0, {str(PROGRAM.parent)!r})
 import train_images
-for sys.argv[1:] in {[[f"--data={data}", f"--out={out}", "--alone", *options] for data, options in given]!r}:
+for arguments in {[[f"--data={data}", f"--out={out}", "--alone", *options] for data, options in given]!r}:
+    sys.argv[1:] = arguments
     with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(sys.stderr):
         code = train_images.main()
     print(json.dumps([code, told.getvalue()]))

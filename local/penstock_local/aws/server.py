@@ -18,7 +18,7 @@ from typing import Any
 from cheroot import wsgi
 from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY, environ_key_for_header, should_preserve_original_header_name
 from moto.fsx.responses import FSxResponse
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server import werkzeug_app
 from moto.sagemaker.responses import SageMakerResponse
 
 from penstock_local.aws.actions import install
@@ -34,7 +34,7 @@ PART = 256 * 1024
 """Bytes of an answer that are handed to the server at once: it copies what is left of them at each send."""
 
 
-class _Dispatcher(DomainDispatcherApplication):
+class _Dispatcher(werkzeug_app.DomainDispatcherApplication):
     """moto looks through its own folders at every request (a fifth of its time); what serves a host never changes."""
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class _Dispatcher(DomainDispatcherApplication):
 def _application(service: Any) -> Any:
     """moto's Flask application of a service without a fifth of its time: in debug mode, moto's choice, Flask makes a class at
     each request, for a warning about forms; and headers for browsers AWS sends only where a bucket's rules say so."""
-    application = create_backend_app(service)
+    vars(werkzeug_app)["DISABLE_GLOBAL_CORS"] = True  # moto reads MOTO_DISABLE_GLOBAL_CORS when it is imported
+    application = werkzeug_app.create_backend_app(service)
     application.debug, application.config["PROPAGATE_EXCEPTIONS"] = False, True
-    application.after_request_funcs.clear()
     return application
 
 

@@ -69,6 +69,9 @@ class EnvVar(ApiModel):
     )
 
 
+_LEAST_MEMORY = "16Mi"
+
+
 class Resources(ApiModel):
     """Compute resources of one container, as in a pod."""
 
@@ -79,6 +82,14 @@ class Resources(ApiModel):
         default_factory=dict,
         max_length=32,
         description="Maximum amounts. Extended resources (nvidia.com/gpu, vpc.amazonaws.com/efa) go here.",
+        json_schema_extra=extension(
+            # Less kills containers at once or the ring again and again, in words that tell nothing of memory.
+            rule(
+                "!('memory' in self) || !isQuantity(string(self['memory'])) || "
+                f"!quantity(string(self['memory'])).isLessThan(quantity('{_LEAST_MEMORY}'))",
+                f"memory of less than {_LEAST_MEMORY} holds neither sshd nor mpirun; write an amount such as 512Mi or 16Gi",
+            )
+        ),
     )
 
 
@@ -345,7 +356,8 @@ def _frozen(field: str, same: str) -> dict[str, Any]:
     hold objects of any size); when one of them changes, the operator makes every pod anew."""
     return rule(
         f"{_SUSPENDED} || {_NOT_BEGUN} || {same}",
-        f"spec.{field} cannot change while the job is active; set spec.runPolicy.suspend and wait for the condition Suspended",
+        f"spec.{field} cannot change while the job is active (set spec.runPolicy.suspend and wait for the condition Suspended) "
+        "nor when it is over (delete it and apply again)",
         field_path=f".spec.{field}",
         reason="FieldValueForbidden",
     )

@@ -102,12 +102,17 @@ class PodView:
     @property
     def ended(self) -> bool:
         """The main container ended, or the pod did. A Katib or Istio sidecar may keep the pod's phase at Running."""
-        return self.exit_code is not None or self.phase in ("Succeeded", "Failed")
+        return self.exit_code is not None or self.finished
+
+    @property
+    def finished(self) -> bool:
+        """The kubelet has said its last word."""
+        return self.phase in ("Succeeded", "Failed")
 
     @property
     def over(self) -> bool:
         """Every container ended: the pod holds no node any more. The phase follows its containers by a moment."""
-        return self.phase in ("Succeeded", "Failed") or self.containers_ended
+        return self.finished or self.containers_ended
 
     @property
     def alive(self) -> bool:

@@ -74,7 +74,7 @@ def plan(observed: Observed, rules: Rules, now: datetime) -> Plan:
         deadline_passed(job, now)
         or launcher_outcome(observed, rules, now)
         or changed(observed)
-        or dead_worker(observed)
+        or dead_worker(observed, rules, now)
         or misfit
         or users_differ(observed)
         or resized(observed)

@@ -112,7 +112,6 @@ def parameters(name: str, ready: digits.Ready) -> dict[str, Any]:
         "endpoint": ENDPOINT,
         "volume": {"create": {"subnetId": subnet}},
         "image_size": digits.PIXELS,
-        "epochs": 12,
         "worker_resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
         "new_data_uri": ready.held.uri,
         "serving_service_account": ACCOUNT,

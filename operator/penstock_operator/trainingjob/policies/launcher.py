@@ -25,6 +25,7 @@ from penstock_operator.trainingjob.policies.mpirun_words import (
     host_of,
     ring_line,
 )
+from penstock_operator.trainingjob.policies.workers import memory_of
 from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
 
 # SIGKILL and SIGTERM, as a signal or as a shell's exit code: they come from outside, and may come with a dying node.
@@ -47,7 +48,8 @@ def launcher_outcome(observed: Observed, rules: Rules, now: datetime) -> Verdict
     if launcher is None:
         return _vanished(observed)
     if launcher.over_limit:
-        return Restart("code", Reason.PROGRAM_FAILED, f"launcher {launcher.name} was evicted: {launcher.message}")
+        why = f"launcher {launcher.name} was evicted: {launcher.message.rstrip('. ')}"
+        return Restart("code", Reason.PROGRAM_FAILED, why, describe(observed, launcher))
     if launcher.lost:  # with or without an exit code: the kubelet's SIGTERM made it
         what = launcher.reason or ("deleted" if launcher.deleting else "ended without an exit code")
         return Restart(
@@ -119,8 +121,9 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
     place = f" on {failure['pod']}" if failure.get("pod") != launcher.name else ""
     who = f"rank {failure['rank']}{place}" if "rank" in failure else "the program"
     how = f"was ended by signal {failure['signal']}" if failure.get("signal") else f"ended with exit code {failure['exitCode']}"
-    if failure.get("signal") == 9:
-        how += " (SIGKILL, mostly for more memory than the worker's limit)"
+    killed = failure.get("signal") == 9 or failure.get("exitCode") == 137  # the shell's number for it
+    if killed and observed.job.spec:
+        how += f" (SIGKILL, mostly for more memory than there is: {memory_of(observed.job.spec)})"
     return Restart("code", Reason.PROGRAM_FAILED, f"{who} {how}", failure)
 
 

@@ -16,6 +16,7 @@ from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView, shortened
+from penstock_operator.trainingjob.policies.references import template_of
 from penstock_operator.trainingjob.policies.storage import volumes_of
 from penstock_operator.trainingjob.verdict import Rules
 
@@ -103,12 +104,8 @@ def _unseen(pod: PodView, observed: Observed, rules: Rules, now: datetime) -> st
         return ""
     return (
         f"{pod.name}: no scheduler has looked at it since {pod.created:%H:%M:%S}; does "
-        f"{scheduler!r} ({_template(pod)}.schedulerName) run in this cluster?"
+        f"{scheduler!r} ({template_of(pod)}.schedulerName) run in this cluster?"
     )
-
-
-def _template(pod: PodView) -> str:
-    return f"spec.{'launcher' if pod.role == names.ROLE_LAUNCHER else 'workers'}.template.spec"
 
 
 def _explain(pod: PodView, spec: TrainingJobSpec) -> Unplaced:
@@ -135,7 +132,7 @@ def _causes(said: str, pod: PodView, spec: TrainingJobSpec) -> Iterator[tuple[st
         yield f"Insufficient {resource}", f"of {resource} it asks for {asked}: add or free nodes, or ask for less"
     for words, short, advice in _OTHERS:
         if words in said:
-            yield short, advice.format(template=_template(pod), selectors=", ".join(_selectors(pod, spec)))
+            yield short, advice.format(template=template_of(pod), selectors=", ".join(_selectors(pod, spec)))
 
 
 def _claim(name: str, state: str, pod: PodView, spec: TrainingJobSpec) -> tuple[str, str]:
@@ -145,7 +142,7 @@ def _claim(name: str, state: str, pod: PodView, spec: TrainingJobSpec) -> tuple[
     places = [
         f"spec.volumes[{one.name}]" for one in spec.volumes if (one.persistent_volume_claim or {}).get("claimName") == name
     ]
-    return f"claim {name} {short}", f"{', '.join(places) or _template(pod)} names the claim: {remedy}"
+    return f"claim {name} {short}", f"{', '.join(places) or template_of(pod)} names the claim: {remedy}"
 
 
 def _asked(resource: str, pod: PodView, spec: TrainingJobSpec) -> str:
@@ -154,7 +151,7 @@ def _asked(resource: str, pod: PodView, spec: TrainingJobSpec) -> str:
     resources = spec.launcher.resources if launcher else spec.workers.resources
     amount = resources.requests.get(resource, resources.limits.get(resource))
     if amount is None:
-        return f"some ({_template(pod)})"
+        return f"some ({template_of(pod)})"
     if launcher:
         return f"{amount} (spec.launcher.resources)"
     kind = f", or what instanceType {spec.workers.instance_type!r} gives" if spec.workers.instance_type else ""
@@ -170,4 +167,4 @@ def _selectors(pod: PodView, spec: TrainingJobSpec) -> Iterator[str]:
             yield f"spec.workers.capacityType {workers.capacity_type.value!r}"
     if volumes := volumes_of(spec):
         yield f"the zone of LustreVolume {volumes[0]!r}"
-    yield f"{_template(pod)}.nodeSelector and .affinity"
+    yield f"{template_of(pod)}.nodeSelector and .affinity"

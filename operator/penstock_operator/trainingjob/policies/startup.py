@@ -7,8 +7,6 @@ registry or the node will come back.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from penstock_operator import names
@@ -17,6 +15,7 @@ from penstock_operator.conditions import parse_time
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
 from penstock_operator.trainingjob.policies.placement import own_scheduler
+from penstock_operator.trainingjob.policies.references import referring
 from penstock_operator.trainingjob.verdict import Finish, Rules, Stall, Verdict
 
 _IMAGE = {
@@ -29,9 +28,6 @@ _IMAGE = {
 }
 _CONFIG = {"CreateContainerConfigError"}
 _START = {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
-# secret "creds" not found; couldn't find key token in ConfigMap team-a/settings. Source: kubelet, makeEnvironmentVariables.
-_MISSING = re.compile(r'\b(?P<kind>secret|configmap) (?:"(?P<name>[^"]+)"|[^\s/]+/(?P<of_key>\S+))', re.IGNORECASE)
-_REFERENCES = {"secret": ("secretKeyRef", "secretRef"), "configmap": ("configMapKeyRef", "configMapRef")}
 # A mount that hangs is told by the kubelet only when it times out, minutes later.
 _ASK_AGAIN = timedelta(seconds=30)
 
@@ -46,7 +42,8 @@ def startup_error(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
         reason, message = found
         before = job.condition(names.STALLED)
         same = before is not None and before["status"] == "True" and before["reason"] == reason
-        if same and before is not None and before["message"].startswith(f"{pod.name} "):
+        flips = reason == Reason.IMAGE_PULL_FAILED
+        if flips and same and before is not None and before["message"].startswith(f"{pod.name} "):
             message = before["message"]
         since = (parse_time(before["lastTransitionTime"]) if same and before is not None else None) or now
         left = since + rules.startup_error - now
@@ -76,12 +73,12 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     why = (
         "a Secret, ConfigMap or claim of spec.volumes may be missing or cannot be mounted" if mounts else "the node may be slow"
     )
-    spec, words = observed.job.spec, observed.warning or why
-    fields = ", ".join(_referring(spec, words) if spec else ()) or f"kubectl describe pod {pod.name}"
+    spec = observed.job.spec
+    fields = (referring(pod, spec, observed.warning) if spec else "") or f"kubectl describe pod {pod.name}"
     return Stall(
         Reason.POD_NOT_PREPARED,
         f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: "
-        f"{words}; see {fields}",
+        f"{observed.warning or why}; see {fields}",
         wait=_ASK_AGAIN,
     )
 
@@ -100,33 +97,12 @@ def _waiting(pod: PodView, spec: TrainingJobSpec | None) -> tuple[str, str] | No
         )
     if pod.waiting_reason in _CONFIG:
         words = pod.waiting_message or "the kubelet does not say why"
-        fields = ", ".join(_referring(spec, words)) if spec else ""
-        what = (
-            "the image's user must not be root" if "runAsNonRoot" in words else f"see {fields or 'spec.env and spec.envFrom'}"
-        )
+        fields = (referring(pod, spec, words) if spec else "") or f"kubectl describe pod {pod.name}"
+        what = "the image's user must not be root" if "runAsNonRoot" in words else f"see {fields}"
         return Reason.CONTAINER_CONFIG_FAILED, f"{pod.name} cannot be configured: {words}; {what}"
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
     return None
-
-
-def _referring(spec: TrainingJobSpec, words: str) -> Iterator[str]:
-    """Fields that refer to the Secret or ConfigMap which the kubelet misses, by its words."""
-    missing = _MISSING.search(words)
-    if missing is None:
-        return
-    name, (of_key, of_all) = missing["name"] or missing["of_key"], _REFERENCES[missing["kind"].lower()]
-
-    def is_it(reference: object) -> bool:
-        return isinstance(reference, Mapping) and reference.get("name") == name
-
-    yield from (f"spec.env[{one.name}].valueFrom.{of_key}" for one in spec.env if is_it((one.value_from or {}).get(of_key)))
-    yield from (f"spec.envFrom[{index}].{of_all}" for index, one in enumerate(spec.env_from) if is_it(one.get(of_all)))
-    for volume in spec.volumes:
-        if missing["kind"].lower() == "secret" and (volume.secret or {}).get("secretName") == name:
-            yield f"spec.volumes[{volume.name}].secret"
-        elif missing["kind"].lower() == "configmap" and is_it(volume.config_map):
-            yield f"spec.volumes[{volume.name}].configMap"
 
 
 def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:

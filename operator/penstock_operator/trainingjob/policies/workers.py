@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from penstock_operator import names
+from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
-from penstock_operator.trainingjob.verdict import Finish, Restart, Verdict
+from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
 
 # What `give_back` removes was not lost. The status that says so is written before the pods go.
 _GIVEN_BACK = {
@@ -20,7 +22,7 @@ _GIVEN_BACK = {
 }
 
 
-def dead_worker(observed: Observed) -> Verdict | None:
+def dead_worker(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:
     """A worker of the ring that ended or is going, with no living successor; or one that vanished under a launcher.
 
     Pods of earlier attempts count only while the launcher has them: they were judged when their attempt ended, and one on a
@@ -33,7 +35,10 @@ def dead_worker(observed: Observed) -> Verdict | None:
     for pod in reversed(observed.workers):  # the newest of an index first
         in_use = (pod.attempt == observed.job.attempt or launcher is not None) and not (given_back and pod.deleting)
         if in_use and not pod.alive and pod.index not in ring and pod.index < spec.workers.replicas:
-            return _judge(pod)
+            # An eviction is told only with the phase, a moment after the container's end; until then it looks like an exit.
+            if pod.over and not pod.finished and pod.finished_at and now - pod.finished_at < rules.settle:
+                return Wait(min(pod.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
+            return _judge(pod, spec)
     if launcher is not None:
         missing = [index for index in range(min(launcher.workers, spec.workers.replicas)) if index not in ring]
         newer = [pod.name for pod in ring.values() if pod.attempt > launcher.attempt]
@@ -46,7 +51,16 @@ def dead_worker(observed: Observed) -> Verdict | None:
     return None
 
 
-def _judge(pod: PodView) -> Verdict:
+def memory_of(spec: TrainingJobSpec) -> str:
+    """What a worker may use and where that is written."""
+    limit = spec.workers.resources.limits.get("memory")
+    if limit is None:
+        return "there is no limit in spec.workers.resources, so it was the template's, or the node ran out"
+    kind = f", or what instanceType {spec.workers.instance_type!r} gives" if spec.workers.instance_type else ""
+    return f"the limit is {limit} (spec.workers.resources.limits.memory{kind}), and /dev/shm counts"
+
+
+def _judge(pod: PodView, spec: TrainingJobSpec) -> Verdict:
     failure: dict[str, Any] = {
         "attempt": pod.attempt,
         "pod": pod.name,
@@ -58,7 +72,7 @@ def _judge(pod: PodView) -> Verdict:
         failure["exitCode"] = pod.exit_code
     where = f"{pod.name} on {pod.node}" if pod.node else pod.name
     if pod.over_limit:
-        return Restart("code", Reason.WORKER_FAILED, f"worker {where} was evicted: {pod.message}", failure)
+        return Restart("code", Reason.WORKER_FAILED, f"worker {where} was evicted: {pod.message.rstrip('. ')}", failure)
     if pod.lost:
         return Restart(
             "infrastructure", Reason.WORKER_LOST, f"worker {where} was lost: {pod.reason or pod.message or 'deleted'}", failure
@@ -76,7 +90,7 @@ def _judge(pod: PodView) -> Verdict:
         return Restart("infrastructure", Reason.WORKER_LOST, f"worker {where} was killed (exit code {pod.exit_code})", failure)
     how = f"ended with exit code {pod.exit_code} ({pod.exit_reason or 'Error'})"
     if pod.exit_reason == "OOMKilled":
-        how += "; raise spec.workers.resources.limits.memory"
+        how += f": {memory_of(spec)}"
     return Restart("code", Reason.WORKER_FAILED, f"worker {where} {how}", failure)
 
 
