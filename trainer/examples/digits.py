@@ -151,7 +151,7 @@ def main() -> int:
             (args.out / "metrics.json").write_text(
                 json.dumps({"test_accuracy": accuracy, "ranks": hvd.size(), "history": history}, indent=2) + "\n"
             )
-        print(f"test accuracy {accuracy:.2f}", flush=True)
+        print(f"test accuracy {accuracy:.4f}", flush=True)
         if failed:
             print(f"digits: test accuracy {accuracy:.4f} is below --min-accuracy {args.min_accuracy}", file=sys.stderr)
     # mpirun ends every rank when the first one fails, so nobody leaves before rank 0 has written the result.
