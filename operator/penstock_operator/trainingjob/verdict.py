@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from penstock_operator.cloud.catalogue import Catalogue
@@ -74,6 +74,13 @@ class Wait:
 
 
 Verdict = Finish | Restart | Stall | Hold | Wait
+
+
+def settling(ended: datetime | None, rules: Rules, now: datetime) -> Wait | None:
+    """Wait for what is told a moment after a container's end; None when that moment is over. A node's clock may be ahead."""
+    if ended is None or now - ended >= rules.settle:
+        return None
+    return Wait(min(ended + rules.settle - now, rules.settle))
 
 
 @dataclass(frozen=True, slots=True)

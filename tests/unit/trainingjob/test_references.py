@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.trainingjob.simulation import Simulation
+from simulation import Simulation
 
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.trainingjob.policies.references import referring

@@ -26,7 +26,7 @@ from penstock_operator.trainingjob.policies.mpirun_words import (
     ring_line,
 )
 from penstock_operator.trainingjob.policies.workers import memory_of
-from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
+from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, settling
 
 # SIGKILL and SIGTERM, as a signal or as a shell's exit code: they come from outside, and may come with a dying node.
 _KILLED_SIGNALS, _KILLED_CODES = {9, 15}, {137, 143}
@@ -109,8 +109,8 @@ def _failed(observed: Observed, launcher: PodView, rules: Rules, now: datetime) 
         )
     if culprit == {} and (unusable := _unusable(observed, launcher)):
         return Finish(False, *unusable, failure)
-    if not named and launcher.finished_at and now - launcher.finished_at < rules.settle:
-        return Wait(min(launcher.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
+    if not named and (soon := settling(launcher.finished_at, rules, now)):
+        return soon
     if not named and RING_BROKEN.search(text):
         return Restart(
             "infrastructure",

@@ -16,7 +16,7 @@ from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView, shortened
-from penstock_operator.trainingjob.policies.references import template_of
+from penstock_operator.trainingjob.policies.references import or_by_type, template_of
 from penstock_operator.trainingjob.policies.storage import volumes_of
 from penstock_operator.trainingjob.verdict import Rules
 
@@ -154,8 +154,7 @@ def _asked(resource: str, pod: PodView, spec: TrainingJobSpec) -> str:
         return f"some ({template_of(pod)})"
     if launcher:
         return f"{amount} (spec.launcher.resources)"
-    kind = f", or what instanceType {spec.workers.instance_type!r} gives" if spec.workers.instance_type else ""
-    return f"{amount} (spec.workers.resources{kind})"
+    return f"{amount} (spec.workers.resources{or_by_type(spec)})"
 
 
 def _selectors(pod: PodView, spec: TrainingJobSpec) -> Iterator[str]:

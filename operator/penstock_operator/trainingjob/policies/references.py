@@ -29,6 +29,11 @@ def template_of(pod: PodView) -> str:
     return f"spec.{'launcher' if pod.role == names.ROLE_LAUNCHER else 'workers'}.template.spec"
 
 
+def or_by_type(spec: TrainingJobSpec) -> str:
+    """What else may have given a worker a resource: after `spec.workers.resources`."""
+    return f", or what instanceType {spec.workers.instance_type!r} gives" if spec.workers.instance_type else ""
+
+
 def referring(pod: PodView, spec: TrainingJobSpec, words: str) -> str:
     """Fields, with commas between them; "" where the words name nothing that a field could refer to."""
     if found := _SUB_PATH.search(words):

@@ -73,12 +73,10 @@ def _not_prepared(observed: Observed, rules: Rules, now: datetime) -> Verdict | 
     why = (
         "a Secret, ConfigMap or claim of spec.volumes may be missing or cannot be mounted" if mounts else "the node may be slow"
     )
-    spec = observed.job.spec
-    fields = (referring(pod, spec, observed.warning) if spec else "") or f"kubectl describe pod {pod.name}"
     return Stall(
         Reason.POD_NOT_PREPARED,
         f"{pod.name} on {pod.node} waits for its volumes or its network since {pod.unprepared_since:%H:%M:%S}: "
-        f"{observed.warning or why}; see {fields}",
+        f"{observed.warning or why}; see {_look(pod, observed.job.spec, observed.warning)}",
         wait=_ASK_AGAIN,
     )
 
@@ -97,12 +95,16 @@ def _waiting(pod: PodView, spec: TrainingJobSpec | None) -> tuple[str, str] | No
         )
     if pod.waiting_reason in _CONFIG:
         words = pod.waiting_message or "the kubelet does not say why"
-        fields = (referring(pod, spec, words) if spec else "") or f"kubectl describe pod {pod.name}"
-        what = "the image's user must not be root" if "runAsNonRoot" in words else f"see {fields}"
+        root = "runAsNonRoot" in words
+        what = "the image's user must not be root" if root else f"see {_look(pod, spec, words)}"
         return Reason.CONTAINER_CONFIG_FAILED, f"{pod.name} cannot be configured: {words}; {what}"
     if pod.waiting_reason in _START:
         return Reason.CONTAINER_START_FAILED, f"{pod.name} cannot start its container: check the image and the template{detail}"
     return None
+
+
+def _look(pod: PodView, spec: TrainingJobSpec | None, words: str) -> str:
+    return (referring(pod, spec, words) if spec else "") or f"kubectl describe pod {pod.name}"
 
 
 def _never_ready(observed: Observed, rules: Rules, now: datetime) -> Verdict | None:

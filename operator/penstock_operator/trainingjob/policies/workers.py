@@ -9,7 +9,8 @@ from penstock_operator import names
 from penstock_operator.api.trainingjob import TrainingJobSpec
 from penstock_operator.names import Reason
 from penstock_operator.trainingjob.observe import Observed, PodView
-from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, Wait
+from penstock_operator.trainingjob.policies.references import or_by_type
+from penstock_operator.trainingjob.verdict import Finish, Restart, Rules, Verdict, settling
 
 # What `give_back` removes was not lost. The status that says so is written before the pods go.
 _GIVEN_BACK = {
@@ -36,9 +37,8 @@ def dead_worker(observed: Observed, rules: Rules, now: datetime) -> Verdict | No
         in_use = (pod.attempt == observed.job.attempt or launcher is not None) and not (given_back and pod.deleting)
         if in_use and not pod.alive and pod.index not in ring and pod.index < spec.workers.replicas:
             # An eviction is told only with the phase, a moment after the container's end; until then it looks like an exit.
-            if pod.over and not pod.finished and pod.finished_at and now - pod.finished_at < rules.settle:
-                return Wait(min(pod.finished_at + rules.settle - now, rules.settle))  # a node's clock may be ahead
-            return _judge(pod, spec)
+            told_late = settling(pod.finished_at, rules, now) if pod.over and not pod.finished else None
+            return told_late or _judge(pod, spec)
     if launcher is not None:
         missing = [index for index in range(min(launcher.workers, spec.workers.replicas)) if index not in ring]
         newer = [pod.name for pod in ring.values() if pod.attempt > launcher.attempt]
@@ -56,8 +56,7 @@ def memory_of(spec: TrainingJobSpec) -> str:
     limit = spec.workers.resources.limits.get("memory")
     if limit is None:
         return "there is no limit in spec.workers.resources, so it was the template's, or the node ran out"
-    kind = f", or what instanceType {spec.workers.instance_type!r} gives" if spec.workers.instance_type else ""
-    return f"the limit is {limit} (spec.workers.resources.limits.memory{kind}), and /dev/shm counts"
+    return f"the limit is {limit} (spec.workers.resources.limits.memory{or_by_type(spec)}), and /dev/shm counts"
 
 
 def _judge(pod: PodView, spec: TrainingJobSpec) -> Verdict:
